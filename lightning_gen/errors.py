@@ -1,0 +1,8 @@
+"""The one exception whose message is meant for a person at a terminal."""
+
+
+class UserError(Exception):
+    """Something the user can mend; the message is one line that names the cause and the remedy.
+
+    The commands print it without a traceback and exit with status 2.
+    """

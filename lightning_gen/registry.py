@@ -1,0 +1,74 @@
+"""Names that configs may use, mapped to the classes that registered them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from lightning_gen.errors import UserError
+
+T = TypeVar("T")
+
+
+def suggestion(name: str, known: list[str]) -> str:
+    """`` Did you mean 'x'?`` when ``known`` holds a name close to ``name``, else the list of known names."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
+
+
+class Registry(Generic[T]):
+    """Named classes of one package; a new one is a new file there with a decorated class.
+
+    The package's modules are imported at the first look-up, so registering needs no central list.
+
+    Args:
+        kind: what the names stand for, for messages (``"feature extractor"``).
+        package: dotted name of the package whose modules register themselves.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._entries: dict[str, T] = {}
+        self._discovered = False
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Decorator that makes the decorated object known as ``name``.
+
+        Raises:
+            ValueError: ``name`` is taken by another object.
+        """
+
+        def add(entry: T) -> T:
+            if self._entries.get(name, entry) is not entry:
+                raise ValueError(f"{self.kind} {name!r} is registered twice")
+            self._entries[name] = entry
+            return entry
+
+        return add
+
+    def __getitem__(self, name: str) -> T:
+        """The object registered as ``name``.
+
+        Raises:
+            UserError: no such name; the message lists or suggests the known ones.
+        """
+        self._discover()
+        if name not in self._entries:
+            raise UserError(f"Unknown {self.kind} {name!r}.{suggestion(name, list(self._entries))}")
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._discover()
+        return iter(sorted(self._entries))
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import pkgutil
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
 from lightning_gen.errors import UserError
 
@@ -17,6 +18,42 @@ def suggestion(name: str, known: list[str]) -> str:
     """`` Did you mean 'x'?`` when ``known`` holds a name close to ``name``, else the list of known names."""
     close = difflib.get_close_matches(name, known, n=1)
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."
+
+
+def resolve(target: str, base: type[T]) -> type[T]:
+    """The class at ``package.module.Class`` or ``package.module:Class``.
+
+    Raises:
+        UserError: there is none, or it is no subclass of ``base``.
+    """
+    try:
+        found = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"Cannot find {target!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"{target!r} is not a {base.__name__}")
+    return found
+
+
+def construct(spec: Mapping[str, Any], base: type[T], **derived: Any) -> T:
+    """The object that a config describes.
+
+    Args:
+        spec: ``{"_target_": "package.module.Class", **options}``, plain values.
+        base: the class that it must have.
+        derived: further arguments; those that the class does not name are left out.
+
+    Raises:
+        UserError: no such class, or it does not take the options.
+    """
+    target = str(spec.get("_target_"))
+    found = resolve(target, base)
+    accepted = inspect.signature(found).parameters
+    options = {key: value for key, value in spec.items() if key != "_target_"}
+    try:
+        return found(**options, **{key: value for key, value in derived.items() if key in accepted})
+    except TypeError as error:
+        raise UserError(f"{target}: {error}") from error
 
 
 class Registry(Generic[T]):

@@ -1,0 +1,1 @@
+"""Networks: they know torch and nothing of training."""

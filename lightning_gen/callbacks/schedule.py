@@ -1,0 +1,38 @@
+"""When callbacks act: on the axis of images seen, and at the last iteration."""
+
+from __future__ import annotations
+
+from pytorch_lightning import Trainer
+
+from lightning_gen.models import GenerativeModel
+
+
+class EveryImages:
+    """True once whenever training passes a multiple of so many images.
+
+    Derived from the counters alone, so it needs no state and a resumed run acts at the same iterations.
+
+    Args:
+        every_n_images: the period; None or 0 for never.
+    """
+
+    def __init__(self, every_n_images: int | None) -> None:
+        self.every_n_images = every_n_images
+
+    def due(self, trainer: Trainer, model: GenerativeModel) -> bool:
+        """Whether the iteration that just ended passed a multiple, or was the run's last."""
+        if is_last_iteration(trainer):
+            return True
+        if not self.every_n_images:
+            return False
+        before = model.images_seen - model.images_per_iteration
+        return model.images_seen // self.every_n_images > before // self.every_n_images
+
+
+def is_last_iteration(trainer: Trainer) -> bool:
+    """Whether training stops after the iteration that just ended; for ``on_train_batch_end``."""
+    loop = trainer.fit_loop
+    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
+        return True
+    last_epoch = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= int(trainer.max_epochs or 0)
+    return trainer.should_stop or (last_epoch and loop.epoch_loop.batch_progress.is_last_batch)

@@ -1,0 +1,102 @@
+"""Score the model while it trains and at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from lightning_gen.callbacks.schedule import EveryImages
+from lightning_gen.errors import UserError
+from lightning_gen.metrics.base import Score
+from lightning_gen.metrics.evaluator import Evaluator
+from lightning_gen.models import GenerativeModel
+from lightning_gen.models.capabilities import Samples
+from lightning_gen.tracking.logs import log_scalars
+from lightning_gen.tracking.run_directory import RunDirectory
+
+
+class Scores(Callback):
+    """Scores by the run's evaluator, with the averaged weights if there are any.
+
+    Every evaluation appends a line to ``metrics.jsonl`` (iteration, images seen, scores with their protocols), is
+    logged as ``score/<name>`` and can be monitored by other callbacks under that name. All ranks take part.
+
+    Args:
+        run: where ``metrics.jsonl`` is.
+        evaluator: the protocol.
+        every_n_images: how often, in images seen; null for the end alone.
+    """
+
+    def __init__(self, run: RunDirectory, evaluator: Evaluator, every_n_images: int | None = None) -> None:
+        self.run = run
+        self.evaluator = evaluator
+        self.every = EveryImages(every_n_images)
+        self.latest: list[Score] = []
+        self.latest_iteration = -1
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the extractor to the training device and have the reference statistics at hand."""
+        if not isinstance(pl_module, Samples):
+            raise UserError(f"{type(pl_module).__name__} cannot sample, so it cannot be scored: set metrics=none")
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        self.evaluator.to(pl_module.device)
+        self.evaluator.set_reference(data.name, data.reference_set(self.evaluator.reference_split).images)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Score if it is time."""
+        assert isinstance(pl_module, GenerativeModel)
+        if self.every.due(trainer, pl_module):
+            self.score(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score the final weights, unless that is done."""
+        assert isinstance(pl_module, GenerativeModel)
+        if self.latest_iteration != pl_module.iteration and pl_module.iteration:
+            self.score(trainer, pl_module)
+
+    def score(self, trainer: Trainer, model: GenerativeModel) -> list[Score]:
+        """Evaluate now; every rank must call it."""
+        with model.evaluation():
+            synchronize_buffers(trainer, model)
+            self.latest = evaluate_model(
+                self.evaluator, model, rank=trainer.global_rank, world_size=trainer.world_size
+            )
+        self.latest_iteration = model.iteration
+        values = {f"score/{score.name}": score.value for score in self.latest}
+        if trainer.is_global_zero:
+            self.run.append_metrics(
+                {
+                    "iteration": model.iteration,
+                    "images_seen": model.images_seen,
+                    "scores": [score.to_json() for score in self.latest],
+                }
+            )
+        log_scalars(trainer, values, model.images_seen)
+        model.log_dict(values, logger=False)
+        return self.latest
+
+
+def evaluate_model(evaluator: Evaluator, model: GenerativeModel, **options: Any) -> list[Score]:
+    """Score a model that is in evaluation mode; ``options`` are those of `Evaluator.evaluate`."""
+    assert isinstance(model, Samples)
+    draw = model.sample
+    return evaluator.evaluate(
+        lambda number, rng: draw(number, generator=rng),
+        images_seen=model.images_seen,
+        weights="raw" if model.average is None else "ema",
+        sampler=model.sampler_settings(),
+        **options,
+    )
+
+
+def synchronize_buffers(trainer: Trainer, model: GenerativeModel) -> None:
+    """Give all ranks rank zero's buffers, as the next forward pass under DDP will do anyway.
+
+    Batch-norm statistics differ between ranks after a step; without this, ranks would sample from different models.
+    """
+    if trainer.world_size > 1:
+        for network in model.networks().values():
+            for buffer in network.buffers():
+                torch.distributed.broadcast(buffer, src=0)

@@ -1,0 +1,84 @@
+"""The only conversions between uint8 and [-1, 1] images, grids of images, and PNG and GIF files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lightning_gen.files import atomic_path
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Images from uint8 [0, 255] to float32 [-1, 1], any shape: ``x / 127.5 - 1``."""
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images from float [-1, 1] to uint8 [0, 255], any shape, by rounding to the nearest level and clipping.
+
+    Exactly inverts `to_float`. Values outside [-1, 1] are clipped; NaN becomes 0.
+    """
+    levels = images.to(torch.float32).add(1.0).mul_(127.5).nan_to_num_(0.0)
+    return levels.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def make_grid(images: Tensor, columns: int | None = None, padding: int = 1) -> Tensor:
+    """One picture of many, row by row.
+
+    Args:
+        images: (N, C, H, W) uint8, N >= 1.
+        columns: images in a row; None makes the grid as square as it can be.
+        padding: black pixels between neighbours.
+
+    Returns:
+        (C, rows * (H + padding) - padding, columns * (W + padding) - padding) uint8.
+    """
+    number, channels, height, width = images.shape
+    columns = min(columns or math.ceil(math.sqrt(number)), number)
+    rows = math.ceil(number / columns)
+    canvas = images.new_zeros(channels, rows * (height + padding) - padding, columns * (width + padding) - padding)
+    for index, image in enumerate(images):
+        top, left = (index // columns) * (height + padding), (index % columns) * (width + padding)
+        canvas[:, top : top + height, left : left + width] = image
+    return canvas
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """A PIL image of mode L or RGB from uint8 (C, H, W) with C 1 or 3."""
+    array = image.cpu().numpy()
+    return Image.fromarray(array[0] if array.shape[0] == 1 else array.transpose(1, 2, 0))
+
+
+def save_png(image: Tensor, path: Path, scale: int = 1) -> None:
+    """Write uint8 (C, H, W) as a PNG, each pixel enlarged to ``scale`` x ``scale``; the file appears whole or not."""
+    picture = to_pil(image)
+    if scale > 1:
+        picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def save_gif(frames: Sequence[Tensor], path: Path, scale: int = 1, milliseconds: int = 60) -> None:
+    """Write uint8 (C, H, W) frames as an endless GIF; the file appears whole or not.
+
+    Args:
+        frames: at least one frame, all of one shape.
+        path: where to write.
+        scale: each pixel is enlarged to ``scale`` x ``scale``.
+        milliseconds: time each frame is shown.
+    """
+    pictures = [to_pil(frame) for frame in frames]
+    size = (pictures[0].width * scale, pictures[0].height * scale)
+    first, *rest = [picture.resize(size, Image.Resampling.NEAREST) for picture in pictures]
+    with atomic_path(path) as temporary:
+        first.save(temporary, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
+
+
+def display_scale(image_size: int) -> int:
+    """The enlargement that makes a small image readable on a screen: 32 -> 2, 64 and more -> 1."""
+    return max(1, 64 // image_size)

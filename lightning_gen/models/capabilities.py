@@ -1,0 +1,73 @@
+"""What a model can do; callbacks, metrics and commands ask for these and never for a model's name.
+
+Images are float32 in [-1, 1], NCHW; labels int64 (N,). Every random draw comes from the generator handed in, which may
+live on the CPU whatever the model's device.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Models that make new images."""
+
+    def sample(self, num_samples: int, labels: Tensor | None = None, *, generator: torch.Generator) -> Tensor:
+        """New images (num_samples, C, H, W)."""
+
+
+@runtime_checkable
+class Latents(Protocol):
+    """Models that make images from latents, so that one can walk between two."""
+
+    def sample_latents(self, num_samples: int, *, generator: torch.Generator) -> Tensor:
+        """Latents (num_samples, D) from the prior."""
+
+    def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) of latents (N, D)."""
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """Models that encode images and decode them again."""
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Reconstructions (N, C, H, W) of images (N, C, H, W)."""
+
+
+@runtime_checkable
+class Translates(Protocol):
+    """Models that map images of one domain to another."""
+
+    def translate(self, images: Tensor, direction: str) -> Tensor:
+        """Translations (N, C, H, W) of images (N, C, H, W); ``direction`` is ``"AtoB"`` or ``"BtoA"``."""
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """Models that score images by their probability."""
+
+    likelihood_is_exact: bool
+
+    def bits_per_dim(self, images: Tensor) -> Tensor:
+        """Bits per dimension (N,), exact or an upper bound as ``likelihood_is_exact`` says."""
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """Models whose hidden layers serve as features."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features (N, D) of images (N, C, H, W)."""
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """Models that classify images."""
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W)."""

@@ -1,0 +1,111 @@
+"""Generator and discriminator of DCGAN (Radford et al. 2016), for any power-of-two resolution from 32."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from lightning_gen.errors import UserError
+
+SMALLEST_MAP = 4
+"""Height and width of the generator's first and the discriminator's last feature map."""
+
+
+class DCGANGenerator(nn.Module):
+    """Latents to images by transposed convolutions alone: no pooling, no hidden fully connected layer.
+
+    Batch norm and ReLU after every layer but the last, tanh at the output (Radford et al. 2016, section 3). The width
+    halves as the resolution doubles; the last hidden layer, at half the image size, has ``base_channels``.
+
+    Args:
+        image_shape: (C, H, W) of the images, H = W a power of two, at least 32.
+        latent_dim: D of the latents.
+        base_channels: width of the last hidden layer.
+
+    Raises:
+        UserError: an image shape that the architecture cannot make.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, base_channels: int = 64) -> None:
+        super().__init__()
+        channels, size, _ = _check_shape(image_shape)
+        doublings = int(math.log2(size // SMALLEST_MAP))
+        widths = [base_channels * 2**level for level in reversed(range(doublings))]
+        layers: list[nn.Module] = [
+            nn.ConvTranspose2d(latent_dim, widths[0], SMALLEST_MAP, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+        ]
+        for width_in, width_out in zip(widths, widths[1:], strict=False):
+            layers += [
+                nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(width_out),
+                nn.ReLU(inplace=True),
+            ]
+        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        initialize_dcgan(self)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] from latents (N, latent_dim)."""
+        return self.layers(latents[:, :, None, None])
+
+
+class DCGANDiscriminator(nn.Module):
+    """Images to logits by strided convolutions alone; the mirror of `DCGANGenerator`.
+
+    LeakyReLU 0.2 everywhere, batch norm in all layers but the first and the last (Radford et al. 2016, section 3).
+
+    Args:
+        image_shape: (C, H, W) of the images, H = W a power of two, at least 32.
+        base_channels: width of the first layer.
+
+    Raises:
+        UserError: an image shape that the architecture cannot take.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], base_channels: int = 64) -> None:
+        super().__init__()
+        channels, size, _ = _check_shape(image_shape)
+        halvings = int(math.log2(size // SMALLEST_MAP))
+        widths = [base_channels * 2**level for level in range(halvings)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, widths[0], 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+        for width_in, width_out in zip(widths, widths[1:], strict=False):
+            layers += [
+                nn.Conv2d(width_in, width_out, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(width_out),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Conv2d(widths[-1], 1, SMALLEST_MAP)
+        initialize_dcgan(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N,) of images (N, C, H, W) in [-1, 1]."""
+        return self.head(self.layers(images)).flatten()
+
+
+def initialize_dcgan(network: nn.Module) -> None:
+    """Convolutions ~ N(0, 0.02), batch-norm gains ~ N(1, 0.02), biases 0 (Radford et al. 2016 and its code)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _check_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    channels, height, width = image_shape
+    if height != width or height < 32 or height & (height - 1):
+        raise UserError(
+            f"DCGAN makes square images of a power-of-two size from 32, not {height}x{width}: set data.image_size"
+        )
+    return channels, height, width

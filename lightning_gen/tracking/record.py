@@ -1,0 +1,80 @@
+"""The run record ``result.json``: everything a leaderboard needs of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_gen.errors import UserError
+from lightning_gen.files import canonical_json, write_text
+
+SCHEMA = 1
+STATUSES = ("completed", "interrupted", "failed")
+PACKAGES = ("lightning-gen", "torch", "pytorch-lightning", "torchmetrics", "torchvision", "numpy")
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a run record, whole or not at all."""
+    write_text(path, json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A run record.
+
+    Raises:
+        UserError: it cannot be read, or is not a record of this schema.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA or record.get("status") not in STATUSES:
+        raise UserError(f"{path} is not a run record of schema {SCHEMA}")
+    missing = {"experiment", "run_name", "model", "data", "seed", "scores", "images_seen"} - record.keys()
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(sorted(missing))}")
+    return record
+
+
+def config_digest(config: Mapping[str, Any]) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of a config."""
+    return hashlib.sha256(canonical_json(config).encode()).hexdigest()[:16]
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that ``folder`` is checked out at, with ``-dirty`` where files differ from it; None outside git."""
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that can move a number."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def hardware(device: str, devices: int, nodes: int) -> dict[str, Any]:
+    """What the run ran on.
+
+    Args:
+        device: name of the accelerator, or ``cpu``.
+        devices: processes over all nodes.
+        nodes: machines.
+    """
+    return {"device": device, "processes": devices, "nodes": nodes, "cpu_count": os.cpu_count()}

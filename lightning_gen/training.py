@@ -1,0 +1,341 @@
+"""A run, from config to record: compose, build, check, train, score, record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+from lightning_gen.callbacks.monitors import Throughput
+from lightning_gen.configuration import PACKAGE, check_command_line, config_dir, to_plain
+from lightning_gen.data import ImageDataModule
+from lightning_gen.errors import UserError
+from lightning_gen.metrics.evaluator import Evaluator
+from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
+from lightning_gen.registry import construct
+from lightning_gen.tracking.record import config_digest, git_commit, hardware, package_versions, write_record
+from lightning_gen.tracking.run_directory import RunDirectory, create_run, find_run, open_run
+
+RUN_VARIABLE = "LIGHTNING_GEN_RUN"
+"""Environment variable that tells the processes which Lightning starts for DDP the run of the first one."""
+
+DEFINING_KEYS = ("model", "data", "metrics", "ema", "seed", "compile")
+"""Config sections that make a run what it is: they name it, and a resume may not change them."""
+
+LOCATION_KEYS = ("data_dir", "cache_dir", "residency")
+"""Options within those sections that say where and not what."""
+
+
+@dataclass
+class Parts:
+    """What a config builds before anything is written."""
+
+    data: ImageDataModule
+    model: GenerativeModel
+    evaluator: Evaluator | None
+
+
+def main() -> None:
+    """Console entry: one line and status 2 for mistakes of the user, a traceback for ours."""
+    try:
+        check_command_line()
+    except UserError as error:
+        _fail(error)
+    hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="train")(_run_composed)()
+
+
+def _run_composed(config: DictConfig) -> float | None:
+    try:
+        record = train(to_plain(config))
+    except UserError as error:
+        _fail(error)
+    scores = record["scores"] if record else []
+    return scores[0]["value"] if scores else None
+
+
+def _fail(error: UserError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Train, score and record one run.
+
+    Args:
+        config: a resolved config of plain values (see `lightning_gen.configuration.compose_config`).
+
+    Returns:
+        The run record; None on ranks other than zero.
+
+    Raises:
+        UserError: a mistake in the config, found before the first iteration and before anything is written; or a
+            training that diverged.
+    """
+    _quieten()
+    check_trainer(config["trainer"])
+    torch.manual_seed(config["seed"])
+    parts = build_parts(config)
+    run, checkpoint = claim_run(config)
+    if checkpoint is None and config["ckpt_path"]:
+        start_from(Path(config["ckpt_path"]), parts.model)
+    if checkpoint is not None:
+        run.rewind_metrics(read_checkpoint(checkpoint)["generative_model"]["iteration"])
+    trainer = build_trainer(config, parts, run)
+    if trainer.is_global_zero:
+        run.write_config(config)
+    if config["compile"]:
+        parts.model.compile_networks()
+
+    status = "failed"
+    record = None
+    try:
+        if trainer.is_global_zero:
+            write_record(run.record_file, describe(config, parts, trainer, run, "interrupted"))
+        trainer.fit(parts.model, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+        status = "completed"
+    except (KeyboardInterrupt, SystemExit):
+        status = "interrupted"
+        raise
+    finally:
+        if trainer.is_global_zero:
+            record = describe(config, parts, trainer, run, status)
+            write_record(run.record_file, record)
+        for logger in trainer.loggers:
+            logger.finalize("success" if status == "completed" else "failed")
+            if hasattr(logger, "close"):
+                logger.close()
+    if record is not None:
+        print_summary(record, run)
+    return record
+
+
+def check_trainer(trainer: Mapping[str, Any]) -> None:
+    """Refuse trainer options that do nothing or fail late under manual optimization.
+
+    Raises:
+        UserError: naming the option that works.
+    """
+    if trainer.get("gradient_clip_val"):
+        raise UserError(
+            "trainer.gradient_clip_val does nothing in manual optimization: set model.gradient_clip_norm instead"
+        )
+    if trainer.get("accumulate_grad_batches", 1) != 1:
+        raise UserError("trainer.accumulate_grad_batches does nothing in manual optimization: raise data.batch_size")
+    if trainer.get("max_steps", -1) == -1 and trainer.get("max_epochs") in (None, -1):
+        raise UserError("the run would never end: set trainer.max_steps or trainer.max_epochs")
+
+
+def build_parts(config: Mapping[str, Any]) -> Parts:
+    """Data, model and evaluator, checked against each other; nothing is written.
+
+    Raises:
+        UserError: anything in the config or in the data files that would fail later.
+    """
+    data = construct(config["data"], ImageDataModule)  # type: ignore[type-abstract]
+    evaluator = construct(config["metrics"], Evaluator) if config["metrics"] else None
+    model = build_model(config, data)
+    training_images = data.split("train").images
+    if tuple(training_images.shape[1:]) != data.image_shape:
+        raise UserError(f"{data.name} holds images of {tuple(training_images.shape[1:])}, not {data.image_shape}")
+    if evaluator is not None:
+        evaluator.check(data.image_shape, len(data.reference_set(evaluator.reference_split)))
+    return Parts(data, model, evaluator)
+
+
+def build_model(config: Mapping[str, Any], data: ImageDataModule) -> GenerativeModel:
+    """The config's model for the images of ``data``, with its moving average."""
+    model = construct(
+        config["model"],
+        GenerativeModel,  # type: ignore[type-abstract]
+        image_shape=data.image_shape,
+        num_classes=data.num_classes,
+    )
+    model.seed = config["seed"]
+    if config["ema"]:
+        model.add_average(**config["ema"])
+    return model
+
+
+def claim_run(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
+    """The run's directory, and the checkpoint to go on from or None.
+
+    Raises:
+        UserError: the directory cannot be written or is taken, or the old run was another one.
+    """
+    if RUN_VARIABLE in os.environ and rank_zero_only.rank != 0:
+        run = RunDirectory(Path(os.environ[RUN_VARIABLE]))
+        resumes = config["resume"] is not None and run.last_checkpoint.exists()
+        return run, _checkpoint_of(config, run) if resumes else None
+    run, checkpoint = _claim(config)
+    os.environ[RUN_VARIABLE] = str(run.path.resolve())
+    return run, checkpoint
+
+
+def _claim(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
+    experiment_dir = Path(config["paths"]["output_dir"], config["experiment_name"])
+    name = config["run_name"] or f"seed{config['seed']}-{config_digest(defining(config))[:6]}"
+    if config["resume"] is None:
+        return create_run(experiment_dir, name, exact=config["run_name"] is not None), None
+    if config["resume"] == "auto":
+        found = find_run(experiment_dir, name)
+        if found is None:
+            return create_run(experiment_dir, name, exact=False), None
+    else:
+        found, _ = open_run(Path(config["resume"]))
+    check_same_run(found, config)
+    return found, _checkpoint_of(config, found) if found.last_checkpoint.exists() else None
+
+
+def _checkpoint_of(config: Mapping[str, Any], run: RunDirectory) -> Path:
+    named = Path(config["resume"])
+    return named if named.is_file() else run.last_checkpoint
+
+
+def defining(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that makes the run what it is (`DEFINING_KEYS` and the length), without locations."""
+    sections = {
+        key: {name: value for name, value in config[key].items() if name not in LOCATION_KEYS}
+        if isinstance(config[key], Mapping)
+        else config[key]
+        for key in DEFINING_KEYS
+    }
+    trainer = {key: config["trainer"][key] for key in ("max_steps", "max_epochs", "precision")}
+    return {**sections, "trainer": trainer}
+
+
+def check_same_run(run: RunDirectory, config: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run under another config; more iterations are fine.
+
+    Raises:
+        UserError: naming the first keys that differ.
+    """
+    before, now = _flat(defining(run.read_config())), _flat(defining(config))
+    differing = [
+        f"{key} was {before.get(key)}, is {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith("trainer.max_")
+    ]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise UserError(
+            f"Run {run.path} was made with another config ({'; '.join(differing[:3])}{more}): repeat its options, or "
+            "start a new run with resume=null"
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix.rstrip("."): value}
+    return {key: leaf for name, item in value.items() for key, leaf in _flat(item, f"{prefix}{name}.").items()}
+
+
+def start_from(path: Path, model: GenerativeModel) -> None:
+    """Copy the weights of a checkpoint into a new model; counters start at zero.
+
+    Raises:
+        UserError: the checkpoint holds another model.
+    """
+    checkpoint = read_checkpoint(path)
+    if type(load_model(checkpoint)) is not type(model):
+        raise UserError(f"{path} holds a {checkpoint['generative_model']['class']}, not a {type(model).__name__}")
+    try:
+        model.load_state_dict(checkpoint["state_dict"], strict=False)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit the model: {str(error).splitlines()[1].strip()}") from error
+
+
+def build_trainer(config: Mapping[str, Any], parts: Parts, run: RunDirectory) -> pl.Trainer:
+    """The trainer with the config's callbacks and, on rank zero, loggers."""
+    scores = {}
+    if parts.evaluator is not None:
+        scores = {parts.evaluator.main_score: parts.evaluator.main_score_lower_is_better}
+    derived = {
+        "run": run,
+        "run_path": run.path,
+        "evaluator": parts.evaluator,
+        "save_dir": run.path,
+        "group": config["experiment_name"],
+        "scores": scores,
+        "tags": config["tags"],
+    }
+    callbacks = [
+        construct(spec, pl.Callback, **derived)
+        for name, spec in config["callbacks"].items()
+        if spec and not (name == "scores" and parts.evaluator is None)
+    ]
+    loggers: list[Logger] = []
+    if rank_zero_only.rank == 0:
+        loggers = [construct(spec, Logger, **derived) for spec in config["logger"].values() if spec]  # type: ignore[type-abstract]
+        for logger in loggers:
+            logger.log_hyperparams(dict(config))
+    options = {key: value for key, value in config["trainer"].items() if key != "_target_"}
+    return pl.Trainer(**options, callbacks=callbacks, logger=loggers or False, default_root_dir=run.path)
+
+
+def describe(
+    config: Mapping[str, Any], parts: Parts, trainer: pl.Trainer, run: RunDirectory, status: str
+) -> dict[str, Any]:
+    """The run record as it stands (`docs/records.md`)."""
+    evaluations = run.read_metrics()
+    throughput = next((callback for callback in trainer.callbacks if isinstance(callback, Throughput)), None)  # type: ignore[attr-defined]
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "status": status,
+        "experiment": config["experiment_name"],
+        "run_name": run.name,
+        "model": config["experiment_name"].removesuffix(f"_{parts.data.name}"),
+        "data": parts.data.name,
+        "seed": config["seed"],
+        "iterations": parts.model.iteration,
+        "images_seen": parts.model.images_seen,
+        "train_seconds": round(throughput.train_seconds, 3) if throughput else None,
+        "images_per_second": round(throughput.images_per_second, 2) if throughput else None,
+        "parameters": parts.model.parameter_counts(),
+        "scores": evaluations[-1]["scores"] if evaluations else [],
+        "config_digest": config_digest(defining(config)),
+        "git_commit": git_commit(PACKAGE),
+        "versions": package_versions(),
+        "hardware": hardware(name, trainer.world_size, trainer.num_nodes),
+    }
+
+
+def print_summary(record: Mapping[str, Any], run: RunDirectory) -> None:
+    """A small table of what came out, on standard output."""
+    table = Table(title=f"{record['experiment']}/{record['run_name']}: {record['status']}", title_justify="left")
+    table.add_column("what")
+    table.add_column("value", overflow="fold")
+    for score in record["scores"]:
+        spread = "" if score["std"] is None else f" ± {score['std']:.3g}"
+        table.add_row(score["name"], f"{score['value']:.4g}{spread}")
+    table.add_row("images seen", f"{record['images_seen']:,} in {record['iterations']:,} iterations")
+    if record["images_per_second"]:
+        table.add_row("speed", f"{record['images_per_second']:,.0f} images/s, {record['train_seconds']:,.0f} s of training")
+    table.add_row("files", str(run.path))
+    for folder in (run.samples, run.interpolations):
+        newest = max(folder.glob("*.png"), default=None)
+        if newest is not None:
+            table.add_row(folder.name, str(newest.relative_to(run.path)))
+    Console().print(table)
+
+
+def _quieten() -> None:
+    """Leave the terminal to our own lines."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning.*")
+    warnings.filterwarnings("ignore", module="torchmetrics.*")

@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The commands print it without a traceback and exit with status 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its class where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -339,3 +339,7 @@ def _quieten() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning.*")
     warnings.filterwarnings("ignore", module="torchmetrics.*")
+
+
+if __name__ == "__main__":
+    main()

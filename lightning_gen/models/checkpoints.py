@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lightning_gen.errors import UserError
+from lightning_gen.errors import UserError, first_line
 from lightning_gen.models.base import GenerativeModel
 from lightning_gen.registry import resolve
 
@@ -24,7 +24,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
-        raise UserError(f"Cannot read the checkpoint {path}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"Cannot read the checkpoint {path}: {first_line(error)}") from error
     if not isinstance(checkpoint, dict) or "generative_model" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of lightning_gen")
     return checkpoint

@@ -57,6 +57,8 @@ class GAN(GenerativeModel):
         self.optimizer_specs = (discriminator_optimizer, generator_optimizer)
         self.generator = construct(generator, nn.Module, image_shape=image_shape, latent_dim=latent_dim)
         self.discriminator = construct(discriminator, nn.Module, image_shape=image_shape)
+        # The layout in which convolutions are fastest, on the CPU too; the numbers stay the same network's.
+        self.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Discriminator's, then generator's."""

@@ -43,7 +43,7 @@ class DCGANGenerator(nn.Module):
                 nn.BatchNorm2d(width_out),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1), nn.Tanh()]
+        layers += [nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1, bias=False), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         initialize_dcgan(self)
 
@@ -71,7 +71,7 @@ class DCGANDiscriminator(nn.Module):
         halvings = int(math.log2(size // SMALLEST_MAP))
         widths = [base_channels * 2**level for level in range(halvings)]
         layers: list[nn.Module] = [
-            nn.Conv2d(channels, widths[0], 4, stride=2, padding=1),
+            nn.Conv2d(channels, widths[0], 4, stride=2, padding=1, bias=False),
             nn.LeakyReLU(0.2, inplace=True),
         ]
         for width_in, width_out in zip(widths, widths[1:], strict=False):
@@ -81,7 +81,7 @@ class DCGANDiscriminator(nn.Module):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Conv2d(widths[-1], 1, SMALLEST_MAP)
+        self.head = nn.Conv2d(widths[-1], 1, SMALLEST_MAP, bias=False)
         initialize_dcgan(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -96,9 +96,6 @@ def initialize_dcgan(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, 0.02)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
-        else:
-            continue
-        if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 

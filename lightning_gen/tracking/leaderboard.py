@@ -99,30 +99,27 @@ def render(board: Board) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    for heading, justify in (
-        ("#", "right"),
-        ("run", "left"),
-        (board.score, "right"),
-        ("images seen", "right"),
-        ("train s", "right"),
-        ("images/s", "right"),
-        ("parameters", "right"),
-        ("status", "left"),
-    ):
-        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("run", overflow="fold")
+    for heading in ("score", "images seen", "train s", "images/s", "params"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for place, row in enumerate(board.rows, start=1):
-        spread = "" if row["std"] is None else f" ± {row['std']:.3g}"
+        spread = "" if row["std"] is None else f" ± {row['std']:.2g}"
+        status = "" if row["status"] == "completed" else f" ({row['status']})"
         table.add_row(
             str(place),
-            row["run"],
+            row["run"] + status,
             f"{row['value']:.4g}{spread}",
             f"{row['images_seen']:,}",
             _number(row["train_seconds"]),
             _number(row["images_per_second"]),
-            f"{row['parameters']:,}",
-            row["status"],
+            _short(row["parameters"]),
         )
     return table
+
+
+def _short(count: int) -> str:
+    return f"{count / 1e6:.2f}M" if count >= 1e6 else f"{count / 1e3:.0f}k"
 
 
 def _number(value: float | None) -> str:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from lightning_gen.errors import UserError
+from lightning_gen.errors import UserError, first_line
 from lightning_gen.images import to_float
 from lightning_gen.metrics.extractors.base import FeatureExtractor, Features, extractors, sha256_of_file
 
@@ -66,7 +66,7 @@ class LeNetExtractor(FeatureExtractor):
         try:
             self.network.load_state_dict(load_file(path))
         except (OSError, SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"Cannot read LeNet weights from {path} ({reason}): set metrics.extractor.weights") from error
         self.weights_sha256 = sha256_of_file(path)
 

@@ -1,0 +1,204 @@
+"""The command ``lightning-gen``. Torch is imported only by the commands that compute."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from lightning_gen.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+app = typer.Typer(
+    help="Sample from, score and compare the generative models that you trained.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RunOrCheckpoint = Annotated[Path, typer.Argument(help="A run directory, or a checkpoint file.", show_default=False)]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value changes of the run's config.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Seed = Annotated[int, typer.Option(help="Of the latents.")]
+Force = Annotated[bool, typer.Option(help="Overwrite files that exist.")]
+
+
+def main() -> None:
+    """Console entry: one line and status 2 for mistakes of the user."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def train(context: typer.Context) -> None:
+    """Train a model: the same as `python train.py`, for an installed package."""
+    command = [sys.executable, "-m", "lightning_gen.training", *context.args]
+    os.execv(sys.executable, command)
+
+
+@app.command()
+def evaluate(
+    run: RunOrCheckpoint,
+    overrides: Overrides = None,
+    nproc: Annotated[int, typer.Option(help="Processes that share the work; the scores do not depend on it.")] = 1,
+    device: Device = "auto",
+    record: Annotated[bool, typer.Option(help="Add the scores to the run's result.json.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Score a run or checkpoint under the protocol of its config, e.g. `evaluate RUN metrics.num_samples=5000`."""
+    from lightning_gen.evaluation import evaluate_checkpoint
+    from lightning_gen.tracking.record import read_record, write_record
+    from lightning_gen.tracking.run_directory import open_run
+
+    directory, _ = open_run(run)
+    known = read_record(directory.record_file) if record else {}
+    scores = evaluate_checkpoint(run, overrides or [], nproc, device)
+    if record:
+        new = {(score["name"], score["protocol_hash"]) for score in scores}
+        kept = [score for score in known["scores"] if (score["name"], score["protocol_hash"]) not in new]
+        write_record(directory.record_file, {**known, "scores": kept + scores})
+    if as_json:
+        _print_json({"path": str(run), "scores": scores})
+        return
+    for score in scores:
+        spread = "" if score["std"] is None else f" ± {score['std']:.3g}"
+        print(f"{score['name']}  {score['value']:.6g}{spread}  (protocol {score['protocol_hash']})")
+
+
+@app.command()
+def sample(
+    run: RunOrCheckpoint,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG file for a grid, or a folder for one PNG each.")],
+    num_samples: Annotated[int, typer.Option("--num-samples", "-n", min=1)] = 64,
+    seed: Seed = 0,
+    device: Device = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Draw samples from a run or checkpoint."""
+    from lightning_gen.evaluation import draw_samples, load_trained
+    from lightning_gen.images import display_scale, make_grid, save_png, to_uint8
+
+    model = load_trained(run, device=device).model
+    blocks: list[Tensor] = []
+    if output.suffix.lower() == ".png":
+        _check_free(output, force)
+        draw_samples(model, num_samples, seed, lambda first, images: blocks.append(to_uint8(images)))
+        _write(output, lambda path: save_png(_grid(blocks, make_grid), path, display_scale(blocks[0].shape[-1])))
+    else:
+        _check_free(output / "000000.png", force)
+
+        def save(first: int, images: Tensor) -> None:
+            for index, image in enumerate(to_uint8(images), start=first):
+                _write(output / f"{index:06d}.png", lambda path, image=image: save_png(image, path))
+
+        draw_samples(model, num_samples, seed, save)
+    _report(as_json, {"output": str(output), "num_samples": num_samples, "seed": seed})
+
+
+@app.command()
+def interpolate(
+    run: RunOrCheckpoint,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG file for strips, or a GIF file for a walk.")],
+    rows: Annotated[int, typer.Option(help="Pairs of latents.", min=1)] = 6,
+    steps: Annotated[int, typer.Option(help="Images in a row, or frames of the GIF.", min=2)] = 10,
+    seed: Seed = 0,
+    device: Device = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Walk through the latent space of a run or checkpoint."""
+    from lightning_gen.callbacks.pictures import interpolation_frames, interpolation_strip
+    from lightning_gen.evaluation import load_trained
+    from lightning_gen.images import display_scale, save_gif, save_png
+    from lightning_gen.models.capabilities import Latents
+    from lightning_gen.seeds import make_rng
+
+    if output.suffix.lower() not in (".png", ".gif"):
+        raise UserError(f"--output must be a .png or .gif file, not {output}")
+    _check_free(output, force)
+    model = load_trained(run, device=device).model
+    if not isinstance(model, Latents):
+        raise UserError(f"{type(model).__name__} has no latents to walk between")
+    with model.evaluation():
+        latents = model.sample_latents(2 * rows, generator=make_rng("interpolation", seed))
+        if output.suffix.lower() == ".png":
+            strip = interpolation_strip(model, latents, steps)
+            _write(output, lambda path: save_png(strip, path, display_scale(strip.shape[-1] // steps)))
+        else:
+            frames = interpolation_frames(model, latents, steps)
+            _write(output, lambda path: save_gif(list(frames), path, display_scale(frames.shape[-1] // 4)))
+    _report(as_json, {"output": str(output), "rows": rows, "steps": steps, "seed": seed})
+
+
+@app.command()
+def leaderboard(
+    folder: Annotated[Path, typer.Argument(help="The folder that holds your runs.", show_default=False)] = Path(
+        os.environ.get("LIGHTNING_GEN_OUTPUT_DIR", "runs")
+    ),
+    as_json: Json = False,
+) -> None:
+    """Rank all runs below a folder; only scores of one protocol share a table."""
+    from lightning_gen.tracking.leaderboard import build_boards, find_records, render
+
+    records, problems = find_records(folder)
+    for problem in problems:
+        print(f"skipped: {problem}", file=sys.stderr)
+    boards = build_boards(records)
+    if as_json:
+        _print_json({"boards": [board.to_json() for board in boards], "skipped": problems})
+        return
+    console = Console()
+    for board in boards:
+        console.print(render(board))
+    if not boards:
+        print(f"No scored runs below {folder}", file=sys.stderr)
+
+
+def _grid(blocks: list[Tensor], make_grid: Callable[[Tensor], Tensor]) -> Tensor:
+    import torch
+
+    return make_grid(torch.cat(blocks))
+
+
+def _check_free(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise UserError(f"{path} exists: name another --output or pass --force")
+
+
+def _write(path: Path, save: Callable[[Path], None]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror or error}") from error
+
+
+def _report(as_json: bool, result: dict[str, Any]) -> None:
+    if as_json:
+        _print_json(result)
+    else:
+        print(result["output"])
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value))
+
+
+if __name__ == "__main__":
+    main()

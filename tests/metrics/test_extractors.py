@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_gen.data.digits import DigitsDataModule
+from lightning_gen.errors import UserError
+from lightning_gen.metrics.extractors import create_extractor
+from lightning_gen.metrics.extractors.lenet import WEIGHTS_DIR, training_record
+
+
+def accuracy(name: str, images: torch.Tensor, labels: torch.Tensor) -> float:
+    logits = create_extractor(name)(images).logits
+    assert logits is not None
+    return (logits.argmax(1) == labels).double().mean().item()
+
+
+def test_the_digits_extractor_is_as_accurate_as_its_record_says() -> None:
+    record = training_record(WEIGHTS_DIR / "digits.safetensors")
+    data = DigitsDataModule("unused")
+    test = data.split("test")
+    assert test.labels is not None
+    assert record["train_digest"] == data.split("train").digest
+    assert record["test_accuracy"] == pytest.approx(accuracy("digits", test.images, test.labels), abs=0.003)
+    assert record["test_accuracy"] > 0.97
+
+
+def test_the_mnist_extractor_tells_of_its_training_and_reads_other_digits() -> None:
+    record = training_record(WEIGHTS_DIR / "mnist.safetensors")
+    assert record["train_size"] == 60000
+    assert record["test_accuracy"] > 0.99
+    test = DigitsDataModule("unused", image_size=28).split("test")
+    assert test.labels is not None
+    assert accuracy("mnist", test.images, test.labels) > 0.5
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "random"])
+def test_what_every_extractor_keeps_to(name: str) -> None:
+    extractor = create_extractor(name)
+    images = DigitsDataModule("unused").split("test").images[:8]
+    output = extractor(images)
+    assert output.features.shape == (8, extractor.num_features)
+    assert output.features.dtype == torch.float32
+    assert output.logits is not None
+    assert output.logits.shape == (8, extractor.num_classes)
+    assert not any(parameter.requires_grad for parameter in extractor.parameters())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(extractor(images).features, output.features)
+    extractor.train()
+    assert not any(module.training for module in extractor.modules())
+    assert len(extractor.protocol()["weights_sha256"]) == 64
+    assert extractor.protocol()["name"] == name
+
+
+def test_28_pixels_are_padded_to_32() -> None:
+    extractor = create_extractor("mnist")
+    images = DigitsDataModule("unused", image_size=28).split("test").images[:4]
+    assert torch.equal(extractor(images).features, extractor(nn.functional.pad(images, [2] * 4)).features)
+
+
+def test_random_features_are_barred_from_leaderboards() -> None:
+    assert not create_extractor("random").ranked
+    assert create_extractor("digits").ranked
+    assert create_extractor("random", seed=1).protocol() != create_extractor("random", seed=2).protocol()
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    for arguments, message in (
+        ({"name": "digit"}, "Did you mean 'digits'"),
+        ({"name": "digits", "weight": 1}, "weight"),
+        ({"name": "digits", "weights": str(tmp_path / "none.safetensors")}, "none.safetensors"),
+        ({"name": "digits", "weights": str(tmp_path / "bad.safetensors")}, "bad.safetensors"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            create_extractor(**arguments)
+        assert "\n" not in str(caught.value)
+    for shape in ((3, 32, 32), (1, 64, 64)):
+        with pytest.raises(UserError, match="metrics=inception"):
+            create_extractor("digits").check_image_shape(shape)

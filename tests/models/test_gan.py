@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from lightning_gen.data import ImageSet, InMemoryLoader
+from lightning_gen.data.digits import DigitsDataModule
+from lightning_gen.errors import UserError
+from lightning_gen.models.base import frozen
+from lightning_gen.models.capabilities import Latents, Reconstructs, Samples
+from lightning_gen.models.gan import GAN
+
+ADAM = {"name": "Adam", "lr": 1e-3, "betas": [0.5, 0.999]}
+
+
+def small_gan(**options: Any) -> GAN:
+    torch.manual_seed(0)
+    networks = {
+        "generator": {"_target_": "lightning_gen.networks.dcgan.DCGANGenerator", "base_channels": 2},
+        "discriminator": {"_target_": "lightning_gen.networks.dcgan.DCGANDiscriminator", "base_channels": 2},
+    }
+    optimizers = {"generator_optimizer": ADAM, "discriminator_optimizer": ADAM}
+    return GAN(**{"image_shape": (1, 32, 32), "latent_dim": 4, **networks, **optimizers, **options})
+
+
+def state(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def equal(before: dict[str, torch.Tensor], network: nn.Module) -> bool:
+    return all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def fit(model: GAN, steps: int, *callbacks: pl.Callback) -> pl.Trainer:
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(model, datamodule=DigitsDataModule("unused", batch_size=16))
+    return trainer
+
+
+class Spy(pl.Callback):
+    """Notes which networks each of the two steps changed."""
+
+    def __init__(self, model: GAN) -> None:
+        self.changed: dict[str, list[bool]] = {}
+        for step, other in (("discriminator_step", model.generator), ("generator_step", model.discriminator)):
+            self._watch(model, step, other)
+
+    def _watch(self, model: GAN, step: str, other: nn.Module) -> None:
+        original = getattr(model, step)
+        own = model.generator if other is model.discriminator else model.discriminator
+
+        def watched(*arguments: torch.Tensor) -> torch.Tensor:
+            own_before, other_before = state(own), state(other)
+            result: torch.Tensor = original(*arguments)
+            self.changed.setdefault(step, []).append(equal(other_before, other) and not equal(own_before, own))
+            return result
+
+        setattr(model, step, watched)
+
+
+def test_each_step_changes_its_own_network_and_nothing_of_the_other() -> None:
+    model = small_gan()
+    spy = Spy(model)
+    fit(model, 3)
+    assert spy.changed == {"discriminator_step": [True] * 3, "generator_step": [True] * 3}
+
+
+def test_max_steps_counts_iterations_of_both_optimizers() -> None:
+    model = small_gan()
+    trainer = fit(model, 50)
+    assert trainer.global_step == model.iteration == 50
+    assert model.images_seen == 50 * 16
+    for optimizer in trainer.optimizers:
+        assert {int(entry["step"]) for entry in optimizer.state.values()} == {50}
+
+
+def test_schedules_are_stepped_once_an_iteration() -> None:
+    schedule = {"name": "LinearLR", "start_factor": 1.0, "end_factor": 0.0, "total_iters": 10}
+    trainer = fit(small_gan(generator_optimizer={**ADAM, "schedule": schedule}), 5)
+    discriminator, generator = trainer.optimizers
+    assert generator.param_groups[0]["lr"] == pytest.approx(5e-4)
+    assert discriminator.param_groups[0]["lr"] == 1e-3
+
+
+def test_gradients_are_clipped_to_the_models_norm() -> None:
+    class Norms(pl.Callback):
+        norms: tuple[float, ...] = ()
+
+        def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+            self.norms += (float(torch.stack([g.norm() for g in gradients]).norm()),)
+
+    norms = Norms()
+    fit(small_gan(gradient_clip_norm=0.01), 2, norms)
+    assert len(norms.norms) == 4
+    assert max(norms.norms) <= 0.0101
+
+
+def test_frozen_passes_gradients_but_takes_none_and_records_no_statistics() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    images = torch.randn(2, 1, 5, 5, requires_grad=True)
+    before, free = state(network), network(images).detach()
+    after_free = state(network)
+    assert not torch.equal(before["1.running_mean"], after_free["1.running_mean"])
+    with frozen(network):
+        output = network(images)
+        output.square().sum().backward()
+    assert torch.equal(output, free), "the batch's own statistics are used"
+    assert images.grad is not None
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+    assert equal(after_free, network)
+
+
+def test_training_noise_is_made_of_seed_rank_and_images_seen() -> None:
+    def losses(seed: int) -> list[float]:
+        values: list[float] = []
+
+        class Record(pl.Callback):
+            def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+                values.append(float(outputs["generator_loss"]))
+                torch.randn(7)  # whatever draws between iterations changes nothing
+
+        model = small_gan()
+        model.seed = seed
+        fit(model, 4, Record())
+        return values
+
+    assert losses(0) == losses(0)
+    assert losses(0) != losses(1)
+
+
+def test_evaluation_is_undone_to_the_bit() -> None:
+    model = small_gan()
+    model.add_average(half_life_images=100)
+    with torch.no_grad():
+        for parameter in model.generator.parameters():
+            parameter.add_(0.1)
+    model.generator.layers[1].eval()
+    before = state(model)
+    modes = [module.training for module in model.modules()]
+    with model.evaluation():
+        assert not any(module.training for module in model.modules())
+        assert not torch.equal(model.generator.layers[0].weight, before["generator.layers.0.weight"])
+        images = model.sample(2, generator=torch.Generator().manual_seed(0))
+        assert not images.requires_grad
+    assert equal(before, model)
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_samples_come_from_the_generator_handed_in() -> None:
+    model = small_gan().eval()
+    global_state = torch.get_rng_state()
+    first = model.sample(3, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(first, model.sample(3, generator=torch.Generator().manual_seed(5)))
+    assert not torch.equal(first, model.sample(3, generator=torch.Generator().manual_seed(6)))
+    assert torch.equal(torch.get_rng_state(), global_state)
+    assert first.shape == (3, 1, 32, 32)
+
+
+def test_capabilities() -> None:
+    model = small_gan()
+    assert isinstance(model, Samples)
+    assert isinstance(model, Latents)
+    assert not isinstance(model, Reconstructs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "hing"}, "Unknown adversarial loss"),
+        ({"generator": {"_target_": "lightning_gen.networks.dcgan.Nothing"}}, "Cannot find"),
+        ({"generator": {"_target_": "os:system"}}, "not a Module"),
+        ({"generator_optimizer": {"name": "Adamm", "lr": 1.0}}, "no optimizer 'Adamm'"),
+        ({"generator_optimizer": {"name": "Adam", "rate": 1.0}}, "Optimizer Adam"),
+        ({"generator_optimizer": {**ADAM, "schedule": {"name": "Linear"}}}, "no schedule 'Linear'"),
+    ],
+)
+def test_mistakes_in_the_config_are_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        small_gan(**options).configure_optimizers()
+    assert "\n" not in str(caught.value)
+
+
+def test_in_memory_batches_reach_the_model_as_floats() -> None:
+    loader = InMemoryLoader(ImageSet(torch.zeros(4, 1, 2, 2, dtype=torch.uint8)), 2, seed=0)
+    batch = next(iter(loader))
+    assert batch.images.dtype == torch.uint8
+    assert batch.labels is None

@@ -1,0 +1,55 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_gen.configuration import compose_config, config_dir
+from lightning_gen.errors import UserError
+from lightning_gen.registry import resolve
+from tests.conftest import ROOT
+
+GROUPS = [
+    f"{file.parent.name}={file.stem}" for file in sorted((ROOT / "configs").glob("*/*.yaml")) if file.stem != "default"
+]
+
+
+@pytest.mark.parametrize("choice", GROUPS)
+def test_every_option_composes_and_names_what_exists(choice: str) -> None:
+    config = compose_config([choice])
+    targets = [config["model"]["_target_"], config["data"]["_target_"]]
+    targets += [callback["_target_"] for callback in config["callbacks"].values()]
+    for target in targets:
+        assert resolve(target, object)
+
+
+def test_metrics_follow_the_data() -> None:
+    assert compose_config(["data=mnist"])["metrics"]["extractor"]["name"] == "mnist"
+    assert compose_config(["data=mnist", "metrics=inception"])["metrics"]["extractor"]["name"] == "inception"
+    assert compose_config(["experiment=dcgan_mnist"])["metrics"]["extractor"]["name"] == "mnist"
+
+
+def test_runs_are_named_after_model_and_data() -> None:
+    assert compose_config([])["experiment_name"] == "dcgan_digits"
+    assert compose_config(["data=mnist"])["experiment_name"] == "dcgan_mnist"
+    assert compose_config(["experiment=dcgan_mnist"])["experiment_name"] == "dcgan_mnist"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("trainer.max_step=5", "Unknown config key 'trainer.max_step'. Did you mean 'trainer.max_steps'?"),
+        ("sede=5", "Unknown config key 'sede'. Did you mean 'seed'?"),
+        ("model=dcgann", "dcgan"),
+        ("experiment=nothing", "dcgan_digits"),
+    ],
+)
+def test_a_typo_gives_one_line_with_a_suggestion(override: str, expected: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose_config([override])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_config_dir_is_the_clones(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Path(config_dir()).joinpath("train.yaml").is_file()
+    assert "lightning_gen.training" not in sys.modules or config_dir().name == "configs"

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,7 +84,9 @@ def evaluate(
 @app.command()
 def sample(
     run: RunOrCheckpoint,
-    output: Annotated[Path, typer.Option("--output", "-o", help="A PNG file for a grid, or a folder for one PNG each.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A PNG file for a grid, or a folder for one PNG each.")
+    ],
     num_samples: Annotated[int, typer.Option("--num-samples", "-n", min=1)] = 64,
     seed: Seed = 0,
     device: Device = "auto",
@@ -105,7 +108,7 @@ def sample(
 
         def save(first: int, images: Tensor) -> None:
             for index, image in enumerate(to_uint8(images), start=first):
-                _write(output / f"{index:06d}.png", lambda path, image=image: save_png(image, path))
+                _write(output / f"{index:06d}.png", partial(save_png, image))
 
         draw_samples(model, num_samples, seed, save)
     _report(as_json, {"output": str(output), "num_samples": num_samples, "seed": seed})

@@ -48,7 +48,9 @@ def compose_config(overrides: Sequence[str], config_name: str = "train") -> dict
 def to_plain(config: DictConfig) -> dict[str, Any]:
     """A composed config, resolved, without Hydra's own section."""
     plain = OmegaConf.to_container(
-        OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]), resolve=True, throw_on_missing=True
+        OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]),
+        resolve=True,
+        throw_on_missing=True,
     )
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
@@ -84,7 +86,7 @@ def _nearest(key: str, known: list[str]) -> str:
 
 def _keys(config: DictConfig, prefix: str = "") -> list[str]:
     keys = []
-    for key in config:
+    for key in map(str, config):
         keys.append(f"{prefix}{key}")
         node = config._get_node(key)
         if isinstance(node, DictConfig) and not node._is_none():

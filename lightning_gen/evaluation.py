@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
+from torch.multiprocessing.spawn import spawn
 
 from lightning_gen.callbacks.scores import evaluate_model
 from lightning_gen.configuration import compose_config
@@ -124,14 +125,12 @@ def evaluate_checkpoint(
     load_trained(path, overrides, "cpu")  # mistakes show here, as one line, and not in every process
     with tempfile.TemporaryDirectory() as folder:
         arguments = (path, list(overrides), num_processes, device, folder)
-        multiprocessing.spawn(_evaluate_rank, args=arguments, nprocs=num_processes)
+        spawn(_evaluate_rank, args=arguments, nprocs=num_processes)
         result: list[dict[str, Any]] = json.loads(Path(folder, "scores.json").read_text(encoding="utf-8"))
         return result
 
 
-def _evaluate_rank(
-    rank: int, path: Path, overrides: Sequence[str], world_size: int, device: str, folder: str
-) -> None:
+def _evaluate_rank(rank: int, path: Path, overrides: Sequence[str], world_size: int, device: str, folder: str) -> None:
     chosen = pick_device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(rank)
@@ -151,9 +150,7 @@ def _evaluate_rank(
         distributed.destroy_process_group()
 
 
-def _evaluate(
-    path: Path, overrides: Sequence[str], rank: int, world_size: int, device: str
-) -> list[dict[str, Any]]:
+def _evaluate(path: Path, overrides: Sequence[str], rank: int, world_size: int, device: str) -> list[dict[str, Any]]:
     trained = load_trained(path, overrides, device)
     if not trained.config["metrics"]:
         raise UserError(f"{path} was trained without metrics: name them by metrics=NAME")
@@ -169,9 +166,7 @@ def _evaluate(
     return [score.to_json() for score in scores]
 
 
-def draw_samples(
-    model: GenerativeModel, num_samples: int, seed: int, use: Callable[[int, Tensor], None]
-) -> None:
+def draw_samples(model: GenerativeModel, num_samples: int, seed: int, use: Callable[[int, Tensor], None]) -> None:
     """Draw samples in blocks from the averaged weights and hand each block on.
 
     Args:

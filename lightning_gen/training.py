@@ -151,6 +151,8 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     training_images = data.split("train").images
     if tuple(training_images.shape[1:]) != data.image_shape:
         raise UserError(f"{data.name} holds images of {tuple(training_images.shape[1:])}, not {data.image_shape}")
+    if len(training_images) < data.batch_size:
+        raise UserError(f"{data.name} has {len(training_images)} training images, less than data.batch_size")
     if evaluator is not None:
         evaluator.check(data.image_shape, len(data.reference_set(evaluator.reference_split)))
     return Parts(data, model, evaluator)
@@ -176,7 +178,7 @@ def claim_run(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
     Raises:
         UserError: the directory cannot be written or is taken, or the old run was another one.
     """
-    if RUN_VARIABLE in os.environ and rank_zero_only.rank != 0:
+    if RUN_VARIABLE in os.environ and _rank() != 0:
         run = RunDirectory(Path(os.environ[RUN_VARIABLE]))
         resumes = config["resume"] is not None and run.last_checkpoint.exists()
         return run, _checkpoint_of(config, run) if resumes else None
@@ -187,7 +189,8 @@ def claim_run(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
 
 def _claim(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
     experiment_dir = Path(config["paths"]["output_dir"], config["experiment_name"])
-    name = config["run_name"] or f"seed{config['seed']}-{config_digest(defining(config))[:6]}"
+    default_name = f"seed{config['seed']}-{config_digest(defining(config))[:6]}"
+    name = default_name if config["run_name"] is None else str(config["run_name"])
     if config["resume"] is None:
         return create_run(experiment_dir, name, exact=config["run_name"] is not None), None
     if config["resume"] == "auto":
@@ -278,7 +281,7 @@ def build_trainer(config: Mapping[str, Any], parts: Parts, run: RunDirectory) ->
         if spec and not (name == "scores" and parts.evaluator is None)
     ]
     loggers: list[Logger] = []
-    if rank_zero_only.rank == 0:
+    if _rank() == 0:
         loggers = [construct(spec, Logger, **derived) for spec in config["logger"].values() if spec]  # type: ignore[type-abstract]
         for logger in loggers:
             logger.log_hyperparams(dict(config))
@@ -324,13 +327,19 @@ def print_summary(record: Mapping[str, Any], run: RunDirectory) -> None:
         table.add_row(score["name"], f"{score['value']:.4g}{spread}")
     table.add_row("images seen", f"{record['images_seen']:,} in {record['iterations']:,} iterations")
     if record["images_per_second"]:
-        table.add_row("speed", f"{record['images_per_second']:,.0f} images/s, {record['train_seconds']:,.0f} s of training")
+        table.add_row(
+            "speed", f"{record['images_per_second']:,.0f} images/s, {record['train_seconds']:,.0f} s of training"
+        )
     table.add_row("files", str(run.path))
     for folder in (run.samples, run.interpolations):
         newest = max(folder.glob("*.png"), default=None)
         if newest is not None:
             table.add_row(folder.name, str(newest.relative_to(run.path)))
     Console().print(table)
+
+
+def _rank() -> int:
+    return int(getattr(rank_zero_only, "rank", 0))
 
 
 def _quieten() -> None:

@@ -160,5 +160,8 @@ def interpolation_frames(model: Latents, latents: Tensor, frames: int) -> Tensor
     position = torch.arange(frames) * (len(latents) / frames)
     stops = torch.cat([latents, latents[:1]])
     legs = position.long()
-    path = [slerp(stops[leg, None], stops[leg + 1, None], (at - leg)[None])[0] for leg, at in zip(legs, position, strict=True)]
+    path = [
+        slerp(stops[leg, None], stops[leg + 1, None], (at - leg)[None])[0]
+        for leg, at in zip(legs, position, strict=True)
+    ]
     return to_uint8(model.decode(torch.cat(path)))

@@ -60,9 +60,7 @@ class Scores(Callback):
         """Evaluate now; every rank must call it."""
         with model.evaluation():
             synchronize_buffers(trainer, model)
-            self.latest = evaluate_model(
-                self.evaluator, model, rank=trainer.global_rank, world_size=trainer.world_size
-            )
+            self.latest = evaluate_model(self.evaluator, model, rank=trainer.global_rank, world_size=trainer.world_size)
         self.latest_iteration = model.iteration
         values = {f"score/{score.name}": score.value for score in self.latest}
         if trainer.is_global_zero:

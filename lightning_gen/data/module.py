@@ -14,7 +14,6 @@ from lightning_gen.errors import UserError
 from lightning_gen.images import to_float
 from lightning_gen.seeds import make_rng
 
-Split = Literal["train", "val", "test"]
 Residency = Literal["auto", "device", "memory"]
 
 
@@ -41,7 +40,7 @@ class ImageDataModule(pl.LightningDataModule):
         image_channels: C.
     """
 
-    name: ClassVar[str]
+    name: str
     class_names: ClassVar[tuple[str, ...]]
     image_channels: ClassVar[int]
 
@@ -89,8 +88,12 @@ class ImageDataModule(pl.LightningDataModule):
             UserError: the files are missing or damaged; the message names the file and the remedy.
         """
 
-    def split(self, name: Split) -> ImageSet:
-        """The images of one split, read once. ``val`` is part of the loaded training images, by `validation_share`."""
+    def split(self, name: str) -> ImageSet:
+        """The images of ``train``, ``test`` or ``val``, read once; ``val`` is a part of the loaded training images.
+
+        Raises:
+            UserError: no such split, or what `load` raises.
+        """
         if not self._splits:
             train = self.load("train")
             order = torch.randperm(len(train), generator=make_rng("validation", self.split_seed))
@@ -105,7 +108,7 @@ class ImageDataModule(pl.LightningDataModule):
             raise UserError(f"{self.name} has no split {name!r}: use train or test, or set data.validation_share")
         return self._splits[name]
 
-    def reference_set(self, split: Split) -> ImageSet:
+    def reference_set(self, split: str) -> ImageSet:
         """The images of a split as they are, for scoring: never shuffled, augmented or padded."""
         return self.split(split)
 

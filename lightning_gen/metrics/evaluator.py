@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_gen.errors import UserError
 from lightning_gen.images import to_uint8
 from lightning_gen.metrics.base import SCORING_VERSION, Score, ScoreMetric, score_metrics
-from lightning_gen.metrics.extractors import FeatureExtractor, create_extractor
+from lightning_gen.metrics.extractors import create_extractor
 from lightning_gen.metrics.reference import ReferenceImages, reference_statistics
 from lightning_gen.metrics.statistics import GaussianStatistics
 from lightning_gen.seeds import make_rng

@@ -24,6 +24,7 @@ class InceptionScore(ScoreMetric):
 
     needs_reference = False
     lower_is_better = False
+    last_index: Tensor
     counts: Tensor
     probabilities: Tensor
     negative_entropy: Tensor

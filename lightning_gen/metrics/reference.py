@@ -57,7 +57,9 @@ def compute_statistics(images: Tensor, extractor: FeatureExtractor) -> GaussianS
         return statistics.compute()
 
 
-def reference_statistics(reference: ReferenceImages, extractor: FeatureExtractor, cache_dir: Path) -> GaussianStatistics:
+def reference_statistics(
+    reference: ReferenceImages, extractor: FeatureExtractor, cache_dir: Path
+) -> GaussianStatistics:
     """Statistics of the reference images, read from ``cache_dir`` or computed and kept there.
 
     The file's name holds a digest of the images' content and of the extractor, so a stale one is never read. Any number
@@ -91,4 +93,3 @@ def _read(path: Path) -> GaussianStatistics | None:
             return GaussianStatistics(int(arrays["n"]), mean, covariance, factor)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-

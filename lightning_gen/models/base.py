@@ -125,6 +125,11 @@ class GenerativeModel(pl.LightningModule):
             self.average.update(self._averaged(), self.images_per_iteration, self.images_seen)
         return {name: loss.detach() for name, loss in losses.items()}
 
+    def optimizer_list(self) -> list[LightningOptimizer]:
+        """The optimizers in the order of `configure_optimizers`; only steps through them are mixed-precision safe."""
+        optimizers = self.optimizers()
+        return optimizers if isinstance(optimizers, list) else [optimizers]
+
     def minimize(
         self, loss: Tensor, optimizer: LightningOptimizer, network: nn.Module, clip_norm: float | None = None
     ) -> None:
@@ -168,8 +173,7 @@ class GenerativeModel(pl.LightningModule):
     def _one_global_step(self) -> Iterator[None]:
         # Lightning counts every optimizer.step() of manual optimization as a global step
         # (Lightning-AI/pytorch-lightning#17958), which would make max_steps depend on the number of optimizers.
-        optimizers = self.optimizers()
-        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        optimizers = self.optimizer_list()
         count_begin, count_end = optimizers[-1]._on_before_step, optimizers[-1]._on_after_step
         for optimizer in optimizers:
             optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure

@@ -68,7 +68,7 @@ class GAN(GenerativeModel):
         schedules = [
             build_schedule(spec, optimizer) for spec, optimizer in zip(self.optimizer_specs, optimizers, strict=True)
         ]
-        return optimizers, [schedule for schedule in schedules if schedule is not None]  # type: ignore[return-value]
+        return optimizers, [schedule for schedule in schedules if schedule is not None]
 
     def training_iteration(self, batch: ImageBatch) -> dict[str, Tensor]:
         """Goodfellow et al. 2014, algorithm 1, with one discriminator step."""
@@ -81,14 +81,14 @@ class GAN(GenerativeModel):
 
     def discriminator_step(self, real_images: Tensor, fake_images: Tensor) -> Tensor:
         """Step the discriminator on images that carry no gradient to the generator; returns its loss."""
-        optimizer, _ = self.optimizers()  # type: ignore[misc]
+        optimizer, _ = self.optimizer_list()
         loss = self.loss.discriminator(self.discriminator(real_images), self.discriminator(fake_images))
         self.minimize(loss, optimizer, self.discriminator, self.gradient_clip_norm)
         return loss
 
     def generator_step(self, fake_images: Tensor) -> Tensor:
         """Step the generator on images that carry gradient to it; returns its loss."""
-        _, optimizer = self.optimizers()  # type: ignore[misc]
+        _, optimizer = self.optimizer_list()
         with frozen(self.discriminator):
             loss = self.loss.generator(self.discriminator(fake_images))
             self.minimize(loss, optimizer, self.generator, self.gradient_clip_norm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ class DCGANGenerator(nn.Module):
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         ]
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in pairwise(widths):
             layers += [
                 nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(width_out),
@@ -74,7 +75,7 @@ class DCGANDiscriminator(nn.Module):
             nn.Conv2d(channels, widths[0], 4, stride=2, padding=1, bias=False),
             nn.LeakyReLU(0.2, inplace=True),
         ]
-        for width_in, width_out in zip(widths, widths[1:], strict=False):
+        for width_in, width_out in pairwise(widths):
             layers += [
                 nn.Conv2d(width_in, width_out, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(width_out),

@@ -54,7 +54,9 @@ def test_the_factor_multiplies_back_to_the_covariance(n: int, rank: int) -> None
 
 def test_distance_of_one_dimensional_gaussians() -> None:
     # W2 of N(1, 4) and N(4, 25): (1 - 4)^2 + (2 - 5)^2 = 18
-    assert frechet_distance(gaussian(100, [1.0], [[4.0]]), gaussian(100, [4.0], [[25.0]])) == pytest.approx(18, abs=1e-8)
+    assert frechet_distance(gaussian(100, [1.0], [[4.0]]), gaussian(100, [4.0], [[25.0]])) == pytest.approx(
+        18, abs=1e-8
+    )
 
 
 def test_distance_of_commuting_gaussians() -> None:
@@ -63,7 +65,8 @@ def test_distance_of_commuting_gaussians() -> None:
     first, second = np.array([1.0, 4, 9, 16, 25, 0.01]), np.array([4.0, 1, 9, 1, 36, 0.04])
     expected = ((np.sqrt(first) - np.sqrt(second)) ** 2).sum() + 6 * 0.25
     distance = frechet_distance(
-        gaussian(100, [0.0] * 6, rotation * first @ rotation.T), gaussian(100, [0.5] * 6, rotation * second @ rotation.T)
+        gaussian(100, [0.0] * 6, rotation * first @ rotation.T),
+        gaussian(100, [0.5] * 6, rotation * second @ rotation.T),
     )
     assert distance == pytest.approx(expected, abs=1e-8)
 
@@ -74,7 +77,9 @@ def test_distance_of_any_gaussians_against_the_matrix_square_root() -> None:
     mean = rng.normal(size=10)
     root = linalg.sqrtm(a @ b)
     expected = (mean**2).sum() + np.trace(a + b - 2 * root.real)
-    assert frechet_distance(gaussian(99, mean.tolist(), a), gaussian(99, [0.0] * 10, b)) == pytest.approx(expected, 1e-10)
+    assert frechet_distance(gaussian(99, mean.tolist(), a), gaussian(99, [0.0] * 10, b)) == pytest.approx(
+        expected, 1e-10
+    )
 
 
 @pytest.mark.parametrize("n", [40, 64, 65, 400])

@@ -67,7 +67,9 @@ class LeNetExtractor(FeatureExtractor):
             self.network.load_state_dict(load_file(path))
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = first_line(error)
-            raise UserError(f"Cannot read LeNet weights from {path} ({reason}): set metrics.extractor.weights") from error
+            raise UserError(
+                f"Cannot read LeNet weights from {path} ({reason}): set metrics.extractor.weights"
+            ) from error
         self.weights_sha256 = sha256_of_file(path)
 
     def forward(self, images: Tensor) -> Features:

@@ -1,0 +1,98 @@
+"""What an offline W&B run holds, read back from its file."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+from lightning_gen.tracking.wandb_run import wandb_key_is_configured
+
+BLOCK = 32768
+HEADER = 7
+
+
+def records(path: Path) -> Iterator[Record]:
+    """Records of a ``.wandb`` file: a 7-byte header, then LevelDB's log format."""
+    content, position, parts = path.read_bytes(), HEADER, b""
+    while position + HEADER <= len(content):
+        if BLOCK - position % BLOCK < HEADER:
+            position += BLOCK - position % BLOCK
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, position)
+        parts += content[position + HEADER : position + HEADER + length]
+        position += HEADER + length
+        if kind in (1, 4):  # the whole record, or its last part
+            record = Record()
+            record.ParseFromString(parts)
+            parts = b""
+            yield record
+
+
+def read_run(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The history rows and the config of the only offline run below a run directory."""
+    (file,) = run.glob("wandb/offline-run-*/run-*.wandb")
+    history, config = [], {}
+    for record in records(file):
+        if record.HasField("history"):
+            history.append(
+                {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            )
+        for update in (*record.run.config.update, *record.config.update):
+            config[update.key or update.nested_key[0]] = json.loads(update.value_json)
+    return history, config
+
+
+def test_an_offline_run_holds_curve_grids_interpolation_and_config(
+    train_here: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("W&B asked a question"))
+    record = train_here(
+        "logger=wandb",
+        "trainer.max_steps=30",
+        "callbacks.scores.every_n_images=320",
+        "callbacks.samples.every_n_images=320",
+        "callbacks.losses.every_n_iterations=10",
+        "callbacks.throughput.every_n_iterations=10",
+        "seed=7",
+    )
+    run = tmp_path / "runs" / record["experiment"] / record["run_name"]
+    history, config = read_run(run)
+
+    curve = [(row["images_seen"], row["score/fd_random"]) for row in history if "score/fd_random" in row]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
+    assert curve == [(line["images_seen"], line["scores"][0]["value"]) for line in lines]
+    assert [images for images, _ in curve] == [320, 640, 960]
+
+    for key, count, folder in (("samples", 3, "samples"), ("interpolation", 1, "interpolations")):
+        pictures = [row[key] for row in history if key in row]
+        assert [picture["_type"] for picture in pictures] == ["image-file"] * count
+        media = next(run.glob("wandb/offline-run-*/files")) / pictures[-1]["path"]
+        assert media.read_bytes() == (run / folder / "000000960.png").read_bytes()
+    assert [row["interpolation_gif"]["_type"] for row in history if "interpolation_gif" in row] == ["video-file"]
+
+    losses = [row for row in history if "train/generator_loss" in row]
+    assert [row["images_seen"] for row in losses] == [320, 640, 960]
+    speed = [row["speed/images_per_second"] for row in history if "speed/images_per_second" in row]
+    assert len(speed) == 3
+    assert all(value > 0 for value in speed)
+    assert all("images_seen" in row for row in history)
+    assert config["seed"] == 7
+    assert config["model"]["latent_dim"] == 8
+    assert config["metrics"]["extractor"]["name"] == "random"
+
+
+def test_a_key_is_found_where_wandb_login_puts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not wandb_key_is_configured()
+    (tmp_path / "netrc").write_text("machine api.wandb.ai\n  login user\n  password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert wandb_key_is_configured()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert not wandb_key_is_configured()
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert wandb_key_is_configured()

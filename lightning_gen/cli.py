@@ -18,6 +18,8 @@ from lightning_gen.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+RUNS = Path(os.environ.get("LIGHTNING_GEN_OUTPUT_DIR", "runs"))
+
 app = typer.Typer(
     help="Sample from, score and compare the generative models that you trained.",
     no_args_is_help=True,
@@ -151,9 +153,7 @@ def interpolate(
 
 @app.command()
 def leaderboard(
-    folder: Annotated[Path, typer.Argument(help="The folder that holds your runs.", show_default=False)] = Path(
-        os.environ.get("LIGHTNING_GEN_OUTPUT_DIR", "runs")
-    ),
+    folder: Annotated[Path, typer.Argument(help="The folder that holds your runs.", show_default=False)] = RUNS,
     as_json: Json = False,
 ) -> None:
     """Rank all runs below a folder; only scores of one protocol share a table."""

@@ -67,7 +67,7 @@ def apply_overrides(config: Mapping[str, Any], overrides: Sequence[str]) -> dict
     changed = dict(config)
     dotted = []
     for override in overrides:
-        key, separator, value = override.partition("=")
+        key, separator, _ = override.partition("=")
         if not separator:
             raise UserError(f"{override!r} is not of the form key=value")
         if key == "metrics":

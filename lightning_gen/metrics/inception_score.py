@@ -19,7 +19,7 @@ class InceptionScore(ScoreMetric):
 
     The value is the mean over splits and the deviation that of the population (divided by the number of splits, as the
     original code and torch-fidelity have it). Samples are independent, so no shuffling is needed and the split of a
-    sample follows from its index alone. Recorded as ``inception_score`` for Inception, else ``class_score_<extractor>``.
+    sample follows from its index alone. Recorded as ``inception_score``, or ``class_score_<extractor>``.
     """
 
     needs_reference = False

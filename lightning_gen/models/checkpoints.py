@@ -40,6 +40,10 @@ def load_model(checkpoint: dict[str, Any]) -> GenerativeModel:
     model = model_class(**checkpoint["hyper_parameters"])
     if checkpoint["generative_model"]["average"]:
         model.add_average(**checkpoint["generative_model"]["average"])
-    model.load_state_dict(checkpoint["state_dict"])
+    try:
+        model.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"The checkpoint's weights do not fit this version of its model: {reason}") from error
     model.on_load_checkpoint(checkpoint)
     return model.eval()

@@ -91,8 +91,8 @@ class LeNetExtractor(FeatureExtractor):
         """Grey images of 28x28 or 32x32."""
         if image_shape not in ((1, INPUT_SIZE, INPUT_SIZE), (1, 28, 28)):
             raise UserError(
-                f"Extractor {self.name!r} takes grey images of 32x32 or 28x28, not {image_shape}: set data.image_size=32 "
-                "or use metrics=inception"
+                f"Extractor {self.name!r} takes grey images of 32x32 or 28x28, not {image_shape}: set "
+                "data.image_size=32 or use metrics=inception"
             )
 
 

@@ -116,8 +116,6 @@ def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
             write_record(run.record_file, record)
         for logger in trainer.loggers:
             logger.finalize("success" if status == "completed" else "failed")
-            if hasattr(logger, "close"):
-                logger.close()
     if record is not None:
         print_summary(record, run)
     return record

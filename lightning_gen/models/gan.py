@@ -50,7 +50,7 @@ class GAN(GenerativeModel):
         gradient_clip_norm: float | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)
         self.latent_dim = latent_dim
         self.loss = adversarial_losses[loss]
         self.gradient_clip_norm = gradient_clip_norm

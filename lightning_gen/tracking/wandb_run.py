@@ -69,6 +69,13 @@ class WandbRunLogger(WandbLogger):
         if mode == "offline":
             print(f"W&B is offline; upload this run with: wandb sync {Path(run.dir).parent}", file=sys.stderr)
         super().__init__(experiment=run, save_dir=run_path)
+        self._finished = False
+
+    def finalize(self, status: str) -> None:
+        """Close the W&B run, so that its file is whole and a next run in this process gets its own."""
+        if not self._finished:
+            self._finished = True
+            self.experiment.finish(exit_code=0 if status == "success" else 1)
 
     def log_picture(self, name: str, path: Path, images_seen: int) -> None:
         """Log a PNG or GIF file as it is; arrays would be rescaled or wrapped on the way."""

@@ -34,15 +34,25 @@ def records(path: Path) -> Iterator[Record]:
             yield record
 
 
+def row(record: Record) -> dict[str, Any]:
+    """A history row; a picture's fields come one by one under nested keys."""
+    values: dict[str, Any] = {}
+    for item in record.history.item:
+        *outer, last = list(item.nested_key) or [item.key]
+        inner = values
+        for key in outer:
+            inner = inner.setdefault(key, {})
+        inner[last] = json.loads(item.value_json)
+    return values
+
+
 def read_run(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The history rows and the config of the only offline run below a run directory."""
     (file,) = run.glob("wandb/offline-run-*/run-*.wandb")
     history, config = [], {}
     for record in records(file):
         if record.HasField("history"):
-            history.append(
-                {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-            )
+            history.append(row(record))
         for update in (*record.run.config.update, *record.config.update):
             config[update.key or update.nested_key[0]] = json.loads(update.value_json)
     return history, config

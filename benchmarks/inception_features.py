@@ -1,4 +1,4 @@
-"""Inception features on this machine: our extractor against torch-fidelity's, on the same weights and images in one run.
+"""Inception features on this machine: our extractor against torch-fidelity's, same weights and images, in one run.
 
     python benchmarks/inception_features.py [--images 64] [--batch-size 16] [--rounds 5]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Mapping
@@ -16,7 +15,6 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
@@ -27,17 +25,9 @@ from lightning_gen.errors import UserError
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
 from lightning_gen.registry import construct
+from lightning_gen.run_claim import claim_run, defining, process_rank
 from lightning_gen.tracking.record import config_digest, git_commit, hardware, package_versions, write_record
-from lightning_gen.tracking.run_directory import RunDirectory, create_run, find_run, open_run
-
-RUN_VARIABLE = "LIGHTNING_GEN_RUN"
-"""Environment variable that tells the processes which Lightning starts for DDP the run of the first one."""
-
-DEFINING_KEYS = ("model", "data", "metrics", "ema", "seed", "compile")
-"""Config sections that make a run what it is: they name it, and a resume may not change them."""
-
-LOCATION_KEYS = ("data_dir", "cache_dir", "residency")
-"""Options within those sections that say where and not what."""
+from lightning_gen.tracking.run_directory import RunDirectory
 
 
 @dataclass
@@ -170,80 +160,6 @@ def build_model(config: Mapping[str, Any], data: ImageDataModule) -> GenerativeM
     return model
 
 
-def claim_run(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
-    """The run's directory, and the checkpoint to go on from or None.
-
-    Raises:
-        UserError: the directory cannot be written or is taken, or the old run was another one.
-    """
-    if RUN_VARIABLE in os.environ and _rank() != 0:
-        run = RunDirectory(Path(os.environ[RUN_VARIABLE]))
-        resumes = config["resume"] is not None and run.last_checkpoint.exists()
-        return run, _checkpoint_of(config, run) if resumes else None
-    run, checkpoint = _claim(config)
-    os.environ[RUN_VARIABLE] = str(run.path.resolve())
-    return run, checkpoint
-
-
-def _claim(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
-    experiment_dir = Path(config["paths"]["output_dir"], config["experiment_name"])
-    default_name = f"seed{config['seed']}-{config_digest(defining(config))[:6]}"
-    name = default_name if config["run_name"] is None else str(config["run_name"])
-    if config["resume"] is None:
-        return create_run(experiment_dir, name, exact=config["run_name"] is not None), None
-    if config["resume"] == "auto":
-        found = find_run(experiment_dir, name)
-        if found is None:
-            return create_run(experiment_dir, name, exact=False), None
-    else:
-        found, _ = open_run(Path(config["resume"]))
-    check_same_run(found, config)
-    return found, _checkpoint_of(config, found) if found.last_checkpoint.exists() else None
-
-
-def _checkpoint_of(config: Mapping[str, Any], run: RunDirectory) -> Path:
-    named = Path(config["resume"])
-    return named if named.is_file() else run.last_checkpoint
-
-
-def defining(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config that makes the run what it is (`DEFINING_KEYS` and the length), without locations."""
-    sections = {
-        key: {name: value for name, value in config[key].items() if name not in LOCATION_KEYS}
-        if isinstance(config[key], Mapping)
-        else config[key]
-        for key in DEFINING_KEYS
-    }
-    trainer = {key: config["trainer"][key] for key in ("max_steps", "max_epochs", "precision")}
-    return {**sections, "trainer": trainer}
-
-
-def check_same_run(run: RunDirectory, config: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run under another config; more iterations are fine.
-
-    Raises:
-        UserError: naming the first keys that differ.
-    """
-    before, now = _flat(defining(run.read_config())), _flat(defining(config))
-    differing = [
-        f"{key} was {before.get(key)}, is {now.get(key)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith("trainer.max_")
-    ]
-    if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise UserError(
-            f"Run {run.path} was made with another config ({'; '.join(differing[:3])}{more}): repeat its options, or "
-            "start a new run with resume=null"
-        )
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {prefix.rstrip("."): value}
-    return {key: leaf for name, item in value.items() for key, leaf in _flat(item, f"{prefix}{name}.").items()}
-
-
 def start_from(path: Path, model: GenerativeModel) -> None:
     """Copy the weights of a checkpoint into a new model; counters start at zero.
 
@@ -279,7 +195,7 @@ def build_trainer(config: Mapping[str, Any], parts: Parts, run: RunDirectory) ->
         if spec and not (name == "scores" and parts.evaluator is None)
     ]
     loggers: list[Logger] = []
-    if _rank() == 0:
+    if process_rank() == 0:
         loggers = [construct(spec, Logger, **derived) for spec in config["logger"].values() if spec]  # type: ignore[type-abstract]
         for logger in loggers:
             logger.log_hyperparams(dict(config))
@@ -290,7 +206,7 @@ def build_trainer(config: Mapping[str, Any], parts: Parts, run: RunDirectory) ->
 def describe(
     config: Mapping[str, Any], parts: Parts, trainer: pl.Trainer, run: RunDirectory, status: str
 ) -> dict[str, Any]:
-    """The run record as it stands (`docs/records.md`)."""
+    """The run record as it stands (`docs/design.md`)."""
     evaluations = run.read_metrics()
     throughput = next((callback for callback in trainer.callbacks if isinstance(callback, Throughput)), None)  # type: ignore[attr-defined]
     device = trainer.strategy.root_device
@@ -299,7 +215,7 @@ def describe(
         "status": status,
         "experiment": config["experiment_name"],
         "run_name": run.name,
-        "model": config["experiment_name"].removesuffix(f"_{parts.data.name}"),
+        "model": config["model_name"],
         "data": parts.data.name,
         "seed": config["seed"],
         "iterations": parts.model.iteration,
@@ -334,10 +250,6 @@ def print_summary(record: Mapping[str, Any], run: RunDirectory) -> None:
         if newest is not None:
             table.add_row(folder.name, str(newest.relative_to(run.path)))
     Console().print(table)
-
-
-def _rank() -> int:
-    return int(getattr(rank_zero_only, "rank", 0))
 
 
 def _quieten() -> None:

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 SMALL = (
+    "experiment_name=tiny",
     "logger=none",
     "trainer=cpu",
     "model.generator.base_channels=4",

@@ -29,8 +29,8 @@ def test_metrics_follow_the_data() -> None:
 
 
 def test_runs_are_named_after_model_and_data() -> None:
-    assert compose_config([])["experiment_name"] == "dcgan_digits"
-    assert compose_config(["data=mnist"])["experiment_name"] == "dcgan_mnist"
+    assert compose_config([])["experiment_name"] == "dcgan_small_digits"
+    assert compose_config(["data=mnist", "model=dcgan"])["experiment_name"] == "dcgan_mnist"
     assert compose_config(["experiment=dcgan_mnist"])["experiment_name"] == "dcgan_mnist"
 
 

@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     ]
     result = run_command(*arguments, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert result.returncode == 0, result.stderr
-    return folder, folder / "runs" / "dcgan_digits" / "ddp"
+    return folder, folder / "runs" / "tiny" / "ddp"
 
 
 def test_ranks_draw_their_own_noise_and_images_and_keep_equal_parameters(run: tuple[Path, Path]) -> None:

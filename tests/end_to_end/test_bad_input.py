@@ -81,7 +81,7 @@ def test_trainer_options_that_do_nothing_in_manual_optimization(refuses: Callabl
 
 
 def test_resume_with_another_model(refuses: Callable[..., str], tmp_path: Path) -> None:
-    run = tmp_path / "runs" / "dcgan_digits" / "earlier"
+    run = tmp_path / "runs" / "tiny" / "earlier"
     assert "model.latent_dim was 8, is 16" in refuses("model.latent_dim=16", f"resume={run}")
     assert "model.latent_dim was 8, is 16" in refuses("model.latent_dim=16", "resume=auto", "run_name=earlier")
     assert "seed was 0, is 1" in refuses("seed=1", "resume=auto", "run_name=earlier")

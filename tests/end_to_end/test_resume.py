@@ -36,7 +36,7 @@ def train(output: Path, *overrides: str) -> int:
 
 
 def state(output: Path) -> tuple[dict[str, Any], str]:
-    run = output / "dcgan_digits" / "run"
+    run = output / "tiny" / "run"
     return read_checkpoint(run / "checkpoints" / "last.ckpt"), (run / "metrics.jsonl").read_text()
 
 
@@ -91,4 +91,4 @@ def test_a_finished_run_is_left_as_it_is(whole: tuple[dict[str, Any], str], tmp_
     before = state(tmp_path)[1]
     assert train(tmp_path, "resume=auto") == 0
     assert state(tmp_path)[1] == before == whole[1]
-    assert [path.name for path in (tmp_path / "dcgan_digits").iterdir()] == ["run"]
+    assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["run"]

@@ -1,7 +1,7 @@
 """A random Inception weight file in torch-fidelity's format, and real photographs to score with it.
 
-A freshly initialised Inception maps every image to nearly the same features. Here the kernels are He-initialised and the
-batch norms hold the statistics of given images, so features differ between images as much as a trained network's do.
+A freshly initialised Inception maps every image to nearly the same features. Here the kernels are He-initialised and
+the batch norms hold the statistics of given images, so features differ between images.
 """
 
 from __future__ import annotations

@@ -1,0 +1,129 @@
+"""Which directory a run gets: a new one, or its old one back; the same on all of its processes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.utilities import rank_zero_only
+from torch import distributed
+
+from lightning_gen.errors import UserError
+from lightning_gen.tracking.record import config_digest
+from lightning_gen.tracking.run_directory import RunDirectory, create_run, find_run, open_run
+
+RUN_VARIABLE = "LIGHTNING_GEN_RUN"
+"""Environment variable that tells the processes which Lightning starts for DDP the run of the first one."""
+
+DEFINING_KEYS = ("model", "data", "metrics", "ema", "seed", "compile")
+"""Config sections that make a run what it is: they name it, and a resume may not change them."""
+
+LOCATION_KEYS = ("data_dir", "cache_dir", "residency")
+"""Options within those sections that say where and not what."""
+
+
+def claim_run(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
+    """The run's directory, and the checkpoint to go on from or None.
+
+    Raises:
+        UserError: the directory cannot be written or is taken, or the old run was another one.
+    """
+    if process_rank() == 0 and not _started_by_torchrun():
+        run, checkpoint = _claim(config)
+        os.environ[RUN_VARIABLE] = str(run.path.resolve())
+        return run, checkpoint
+    if _started_by_torchrun():
+        os.environ[RUN_VARIABLE] = _agree(config)
+    elif RUN_VARIABLE not in os.environ:
+        raise UserError("processes of one run must be started by Lightning (trainer=ddp) or by torchrun")
+    run = RunDirectory(Path(os.environ[RUN_VARIABLE]))
+    resumes = config["resume"] is not None and run.last_checkpoint.exists()
+    return run, _checkpoint_of(config, run) if resumes else None
+
+
+def process_rank() -> int:
+    """This process's rank over all nodes, known before any process group is."""
+    return int(getattr(rank_zero_only, "rank", 0))
+
+
+def _started_by_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _agree(config: Mapping[str, Any]) -> str:
+    """Rank zero claims the run and tells the others its path, or why it could not, through torchrun's own store."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = distributed.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
+    key = f"lightning_gen/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if process_rank() == 0:
+        try:
+            answer = {"path": str(_claim(config)[0].path.resolve())}
+        except UserError as error:
+            answer = {"error": str(error)}
+        store.set(key, json.dumps(answer))
+    answer = json.loads(store.get(key))
+    if "error" in answer:
+        raise UserError(answer["error"])
+    return str(answer["path"])
+
+
+def _claim(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
+    experiment_dir = Path(config["paths"]["output_dir"], config["experiment_name"])
+    default_name = f"seed{config['seed']}-{config_digest(defining(config))[:6]}"
+    name = default_name if config["run_name"] is None else str(config["run_name"])
+    if config["resume"] is None:
+        return create_run(experiment_dir, name, exact=config["run_name"] is not None), None
+    if config["resume"] == "auto":
+        found = find_run(experiment_dir, name)
+        if found is None:
+            return create_run(experiment_dir, name, exact=False), None
+    else:
+        found, _ = open_run(Path(config["resume"]))
+    check_same_run(found, config)
+    return found, _checkpoint_of(config, found) if found.last_checkpoint.exists() else None
+
+
+def _checkpoint_of(config: Mapping[str, Any], run: RunDirectory) -> Path:
+    named = Path(config["resume"])
+    return named if named.is_file() else run.last_checkpoint
+
+
+def defining(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that makes the run what it is (`DEFINING_KEYS` and the length), without locations."""
+    sections = {
+        key: {name: value for name, value in config[key].items() if name not in LOCATION_KEYS}
+        if isinstance(config[key], Mapping)
+        else config[key]
+        for key in DEFINING_KEYS
+    }
+    trainer = {key: config["trainer"][key] for key in ("max_steps", "max_epochs", "precision")}
+    return {**sections, "trainer": trainer}
+
+
+def check_same_run(run: RunDirectory, config: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run under another config; more iterations are fine.
+
+    Raises:
+        UserError: naming the first keys that differ.
+    """
+    before, now = _flat(defining(run.read_config())), _flat(defining(config))
+    differing = [
+        f"{key} was {before.get(key)}, is {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith("trainer.max_")
+    ]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise UserError(
+            f"Run {run.path} was made with another config ({'; '.join(differing[:3])}{more}): repeat its options, or "
+            "start a new run with resume=null"
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {prefix.rstrip("."): value}
+    return {key: leaf for name, item in value.items() for key, leaf in _flat(item, f"{prefix}{name}.").items()}

@@ -25,8 +25,8 @@ from lightning_gen.errors import UserError
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
 from lightning_gen.registry import construct
-from lightning_gen.run_claim import claim_run, defining, process_rank
 from lightning_gen.tracking.record import config_digest, git_commit, hardware, package_versions, write_record
+from lightning_gen.tracking.run_claim import claim_run, defining, process_rank
 from lightning_gen.tracking.run_directory import RunDirectory
 
 

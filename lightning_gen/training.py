@@ -76,13 +76,14 @@ def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
             training that diverged.
     """
     _quieten()
-    check_trainer(config["trainer"])
+    check_trainer(config["trainer"], config["model"])
     torch.manual_seed(config["seed"])
     parts = build_parts(config)
     run, checkpoint = claim_run(config)
     if checkpoint is None and config["ckpt_path"]:
         start_from(Path(config["ckpt_path"]), parts.model)
-    if checkpoint is not None:
+    if checkpoint is not None and process_rank() == 0:
+        run.remove_leftovers()
         run.rewind_metrics(read_checkpoint(checkpoint)["generative_model"]["iteration"])
     trainer = build_trainer(config, parts, run)
     if trainer.is_global_zero:
@@ -111,7 +112,7 @@ def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return record
 
 
-def check_trainer(trainer: Mapping[str, Any]) -> None:
+def check_trainer(trainer: Mapping[str, Any], model: Mapping[str, Any]) -> None:
     """Refuse trainer options that do nothing or fail late under manual optimization.
 
     Raises:
@@ -123,6 +124,8 @@ def check_trainer(trainer: Mapping[str, Any]) -> None:
         )
     if trainer.get("accumulate_grad_batches", 1) != 1:
         raise UserError("trainer.accumulate_grad_batches does nothing in manual optimization: raise data.batch_size")
+    if str(trainer.get("precision")).startswith("16") and model.get("gradient_clip_norm"):
+        raise UserError("float16 gradients are scaled, so model.gradient_clip_norm would clip wrongly: use bf16-mixed")
     if trainer.get("max_steps", -1) == -1 and trainer.get("max_epochs") in (None, -1):
         raise UserError("the run would never end: set trainer.max_steps or trainer.max_epochs")
 

@@ -77,6 +77,11 @@ class RunDirectory:
             kept = [line for line in self._metric_lines() if line["iteration"] <= iteration]
             write_text(self.metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
 
+    def remove_leftovers(self) -> None:
+        """Remove temporary files of a process that was killed while it wrote them."""
+        for path in self.path.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
     def _metric_lines(self) -> Iterator[dict[str, Any]]:
         if not self.metrics_file.exists():
             return

@@ -77,6 +77,7 @@ def test_corrupt_mnist_file(refuses: Callable[..., str], tmp_path: Path) -> None
 def test_trainer_options_that_do_nothing_in_manual_optimization(refuses: Callable[..., str]) -> None:
     assert "model.gradient_clip_norm" in refuses("trainer.gradient_clip_val=1.0")
     assert "accumulate_grad_batches" in refuses("trainer.accumulate_grad_batches=2")
+    assert "bf16-mixed" in refuses("trainer.precision=16-mixed", "model.gradient_clip_norm=1.0")
     assert "never end" in refuses("trainer.max_steps=-1")
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lightning_gen.models import read_checkpoint
+from lightning_gen.tracking.record import read_record
 from tests.conftest import ROOT, SMALL, run_command
 
 ITERATIONS = 150
@@ -89,6 +90,8 @@ def test_killed_and_resumed_equals_never_killed(
 def test_a_finished_run_is_left_as_it_is(whole: tuple[dict[str, Any], str], tmp_path: Path) -> None:
     assert train(tmp_path) == 0
     before = state(tmp_path)[1]
+    record = read_record(tmp_path / "tiny" / "run" / "result.json")
     assert train(tmp_path, "resume=auto") == 0
+    assert read_record(tmp_path / "tiny" / "run" / "result.json") == record
     assert state(tmp_path)[1] == before == whole[1]
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["run"]

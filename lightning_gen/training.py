@@ -13,15 +13,17 @@ from typing import Any
 import hydra
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.table import Table
 
 from lightning_gen.callbacks.monitors import Throughput
+from lightning_gen.callbacks.scores import RecordKeeper
 from lightning_gen.configuration import PACKAGE, check_command_line, config_dir, to_plain
 from lightning_gen.data import ImageDataModule
-from lightning_gen.errors import UserError
+from lightning_gen.errors import UserError, first_line
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
 from lightning_gen.registry import construct
@@ -79,9 +81,9 @@ def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
     check_trainer(config["trainer"], config["model"])
     torch.manual_seed(config["seed"])
     parts = build_parts(config)
-    run, checkpoint = claim_run(config)
-    if checkpoint is None and config["ckpt_path"]:
+    if config["ckpt_path"]:
         start_from(Path(config["ckpt_path"]), parts.model)
+    run, checkpoint = claim_run(config)
     if checkpoint is not None and process_rank() == 0:
         run.remove_leftovers()
         run.rewind_metrics(read_checkpoint(checkpoint)["generative_model"]["iteration"])
@@ -94,7 +96,7 @@ def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
     status = "failed"
     record = None
     try:
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not run.record_file.exists():
             write_record(run.record_file, describe(config, parts, trainer, run, "interrupted"))
         trainer.fit(parts.model, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
         status = "completed"
@@ -113,7 +115,7 @@ def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def check_trainer(trainer: Mapping[str, Any], model: Mapping[str, Any]) -> None:
-    """Refuse trainer options that do nothing or fail late under manual optimization.
+    """Refuse trainer options that do nothing under manual optimization, or that this machine cannot serve.
 
     Raises:
         UserError: naming the option that works.
@@ -128,6 +130,10 @@ def check_trainer(trainer: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         raise UserError("float16 gradients are scaled, so model.gradient_clip_norm would clip wrongly: use bf16-mixed")
     if trainer.get("max_steps", -1) == -1 and trainer.get("max_epochs") in (None, -1):
         raise UserError("the run would never end: set trainer.max_steps or trainer.max_epochs")
+    try:
+        pl.Trainer(**_trainer_options(trainer), logger=False, enable_checkpointing=False)
+    except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"trainer: {first_line(error)}") from error
 
 
 def build_parts(config: Mapping[str, Any]) -> Parts:
@@ -202,8 +208,16 @@ def build_trainer(config: Mapping[str, Any], parts: Parts, run: RunDirectory) ->
         loggers = [construct(spec, Logger, **derived) for spec in config["logger"].values() if spec]  # type: ignore[type-abstract]
         for logger in loggers:
             logger.log_hyperparams(dict(config))
-    options = {key: value for key, value in config["trainer"].items() if key != "_target_"}
-    return pl.Trainer(**options, callbacks=callbacks, logger=loggers or False, default_root_dir=run.path)
+    trainer = pl.Trainer(
+        **_trainer_options(config["trainer"]), callbacks=callbacks, logger=loggers or False, default_root_dir=run.path
+    )
+    keeper = RecordKeeper(lambda: write_record(run.record_file, describe(config, parts, trainer, run, "interrupted")))
+    trainer.callbacks.insert(0, keeper)  # type: ignore[attr-defined]
+    return trainer
+
+
+def _trainer_options(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in trainer.items() if key != "_target_"}
 
 
 def describe(

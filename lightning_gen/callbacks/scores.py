@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -74,6 +75,25 @@ class Scores(Callback):
         log_scalars(trainer, values, model.images_seen)
         model.log_dict(values, logger=False)
         return self.latest
+
+
+class RecordKeeper(Callback):
+    """Brings the run record up to date after every evaluation, so that a run that is killed keeps its scores.
+
+    Args:
+        write: writes the record.
+    """
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self.write = write
+        self._recorded = -1
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Write, if the iteration before was scored."""
+        scores = next((callback for callback in trainer.callbacks if isinstance(callback, Scores)), None)  # type: ignore[attr-defined]
+        if trainer.is_global_zero and scores is not None and scores.latest_iteration > self._recorded:
+            self._recorded = scores.latest_iteration
+            self.write()
 
 
 def evaluate_model(evaluator: Evaluator, model: GenerativeModel, **options: Any) -> list[Score]:

@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def config_digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(config).encode()).hexdigest()[:16]
 
 
+@cache
 def git_commit(folder: Path) -> str | None:
     """The commit that ``folder`` is checked out at, with ``-dirty`` where files differ from it; None outside git."""
     try:

@@ -97,6 +97,17 @@ def test_a_taken_name(refuses: Callable[..., str]) -> None:
     assert "resume=auto" in refuses("run_name=earlier")
 
 
+def test_a_checkpoint_to_start_from_that_does_not_fit(refuses: Callable[..., str], tmp_path: Path) -> None:
+    checkpoint = tmp_path / "runs" / "tiny" / "earlier" / "checkpoints" / "last.ckpt"
+    assert "does not fit" in refuses(f"ckpt_path={checkpoint}", "model.latent_dim=16")
+    assert "No checkpoint" in refuses(f"ckpt_path={tmp_path}/none.ckpt")
+
+
+def test_a_trainer_that_this_machine_cannot_serve(refuses: Callable[..., str]) -> None:
+    assert "trainer:" in refuses("trainer.accelerator=tpu")
+    assert "trainer:" in refuses("+trainer.max_stepz=3")
+
+
 def test_a_batch_larger_than_the_set(refuses: Callable[..., str]) -> None:
     assert "data.batch_size" in refuses("data.batch_size=2000")
 

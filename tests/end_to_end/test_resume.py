@@ -79,6 +79,9 @@ def test_killed_and_resumed_equals_never_killed(
     for kill in kills:
         kill_options = ["+callbacks.kill._target_=tests.spies.KillAt", f"+callbacks.kill.iteration={kill}"]
         assert train(tmp_path, "resume=auto", *kill_options) == -signal.SIGKILL
+        record = read_record(tmp_path / "tiny" / "run" / "result.json")
+        assert record["status"] == "interrupted"
+        assert record["iterations"] >= kill - 640 // 32 - 7
     assert train(tmp_path, "resume=auto") == 0
     (expected, expected_metrics), (resumed, metrics) = whole, state(tmp_path)
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "generative_model", "global_step"):

@@ -33,9 +33,9 @@ HALF_LIFE = 10_000
 
 
 def make_model(base_channels: int, data: DigitsDataModule) -> GenerativeModel:
-    """The default run's model."""
+    """DCGAN with its moving average."""
     overrides = [f"model.{name}.base_channels={base_channels}" for name in ("generator", "discriminator")]
-    return build_model(compose_config(["ema.rampup_ratio=null", *overrides]), data)
+    return build_model(compose_config(["model=dcgan", "ema.rampup_ratio=null", *overrides]), data)
 
 
 class Clock(pl.Callback):

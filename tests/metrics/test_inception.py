@@ -157,7 +157,7 @@ def test_images_must_be_uint8(scored: Scored) -> None:
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this torch has one TF32 switch, without a conv")
 def test_convolutions_run_in_full_float32_and_the_switch_is_put_back(scored: Scored) -> None:
     seen = []
-    hook = scored.extractor.network.register_forward_hook(
+    hook = scored.extractor.blocks.register_forward_hook(
         lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision)
     )
     before = torch.backends.cudnn.conv.fp32_precision

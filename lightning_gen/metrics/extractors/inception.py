@@ -28,8 +28,11 @@ INPUT_SIZE = 299
 NUM_FEATURES = 2048
 NUM_CLASSES = 1008
 BATCH_NORM_EPSILON = 1e-3
-# On two cores 32 images at once took 1.3 times as long per image as 8; the time is flat between 4 and 8.
-CPU_CHUNK = 8
+BATCH_NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
+# Images at once on the CPU. The stem's maps are large: 16 took longer per image than 4 on two cores. In the blocks more
+# at once means fewer parallel regions, at whose ends threads wait for those that other processes have displaced.
+STEM_CHUNK = 4
+BLOCKS_CHUNK = 16
 
 
 @cache
@@ -37,7 +40,7 @@ def _has_fused_convolution() -> bool:
     """Whether this torch has the oneDNN convolution with ReLU and with kernels laid out beforehand.
 
     torch.compile generates calls of it; it is no public interface, so it is tried out. It halves the number of parallel
-    regions, at which threads wait for each other where other processes want the same cores.
+    regions.
     """
     inputs, kernels = torch.ones(1, 1, 2, 2), torch.full((1, 1, 1, 1), -1.0)
     geometry = ((0, 0), (1, 1), (1, 1), 1)
@@ -83,8 +86,7 @@ class FoldedConvolution(nn.Conv2d):
             return super().forward(inputs).relu_()
         geometry = (self.padding, self.stride, self.dilation, self.groups)
         if self._packed is None:
-            shape = [CPU_CHUNK, *inputs.shape[1:]]
-            self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *geometry, shape)
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *geometry, inputs.shape)
         return torch.ops.mkldnn._convolution_pointwise(inputs, self._packed, self.bias, *geometry, "relu", [], "")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -93,18 +95,12 @@ class FoldedConvolution(nn.Conv2d):
 
     def source_shapes(self) -> dict[str, torch.Size]:
         """Names and shapes of the tensors in the weight file that make up this layer."""
-        norms = ("weight", "bias", "running_mean", "running_var")
-        channels = torch.Size([self.out_channels])
-        return {
-            f"{self.source}.conv.weight": self.weight.shape,
-            **{f"{self.source}.bn.{key}": channels for key in norms},
-        }
+        norms = {f"{self.source}.bn.{key}": torch.Size([self.out_channels]) for key in BATCH_NORM_TENSORS}
+        return {f"{self.source}.conv.weight": self.weight.shape, **norms}
 
     def fold(self, state: Mapping[str, Tensor]) -> None:
         """Take the weights from the file's tensors; the product is formed in float64."""
-        gain, shift, mean, variance = (
-            state[f"{self.source}.bn.{key}"].double() for key in ("weight", "bias", "running_mean", "running_var")
-        )
+        gain, shift, mean, variance = (state[f"{self.source}.bn.{key}"].double() for key in BATCH_NORM_TENSORS)
         scale = gain / (variance + BATCH_NORM_EPSILON).sqrt()
         kernels = state[f"{self.source}.conv.weight"].double() * scale.view(-1, 1, 1, 1)
         self.weight = nn.Parameter(kernels.float().contiguous(memory_format=torch.channels_last), requires_grad=False)
@@ -186,14 +182,20 @@ def _mixed_8(name: str, channels: int, pool: nn.Module) -> nn.Module:
     )
 
 
-def _network() -> nn.Sequential:
-    """All convolutions: float (N, 3, 299, 299) in [-1, 1) to (N, 2048, 8, 8), without weights yet."""
-    separated_7x7 = [("branch7x7x3_1", 192), ("branch7x7x3_2", 192, (1, 7)), ("branch7x7x3_3", 192, (7, 1))]
+def _stem() -> nn.Sequential:
+    """Float (N, 3, 299, 299) in [-1, 1) to (N, 192, 35, 35), without weights yet."""
     return nn.Sequential(
         _chain("", 3, ("Conv2d_1a_3x3", 32, 3, 2), ("Conv2d_2a_3x3", 32, 3, 1, True), ("Conv2d_2b_3x3", 64, 3)),
         HALVING_POOL,
         _chain("", 64, ("Conv2d_3b_1x1", 80), ("Conv2d_4a_3x3", 192, 3, 1, True)),
         HALVING_POOL,
+    )
+
+
+def _blocks() -> nn.Sequential:
+    """Float (N, 192, 35, 35) to (N, 2048, 8, 8), without weights yet."""
+    separated_7x7 = [("branch7x7x3_1", 192), ("branch7x7x3_2", 192, (1, 7)), ("branch7x7x3_3", 192, (7, 1))]
+    return nn.Sequential(
         _mixed_35("Mixed_5b", 192, 32),
         _mixed_35("Mixed_5c", 256, 64),
         _mixed_35("Mixed_5d", 288, 64),
@@ -260,8 +262,9 @@ class InceptionExtractor(FeatureExtractor):
     def __init__(self, weights: str | Path | None = None) -> None:
         super().__init__()
         path = _cached_weights() if weights is None else Path(weights).expanduser()
-        self.network = _network()
-        convolutions = [module for module in self.network.modules() if isinstance(module, FoldedConvolution)]
+        self.stem = _stem()
+        self.blocks = _blocks()
+        convolutions = [module for module in self.modules() if isinstance(module, FoldedConvolution)]
         shapes = {"fc.weight": torch.Size([NUM_CLASSES, NUM_FEATURES]), "fc.bias": torch.Size([NUM_CLASSES])}
         for convolution in convolutions:
             shapes.update(convolution.source_shapes())
@@ -281,9 +284,8 @@ class InceptionExtractor(FeatureExtractor):
         """
         if images.dtype != torch.uint8:
             raise TypeError(f"Inception takes uint8 images, not {images.dtype}")
-        chunks = images.split(CPU_CHUNK) if images.device.type == "cpu" else (images,)
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False), _float32_convolutions():
-            results = [self._extract(chunk) for chunk in chunks]
+            results = [self._extract(chunk) for chunk in _chunks(images, BLOCKS_CHUNK)]
         features, logits = (torch.cat(parts) for parts in zip(*results, strict=True))
         return Features(features, logits)
 
@@ -306,10 +308,19 @@ class InceptionExtractor(FeatureExtractor):
             )
 
     def _extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        inputs = resize_tf1_bilinear(images.float().sub_(128).div_(128), INPUT_SIZE)
-        inputs = inputs.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        features = self.network(inputs).mean((2, 3), keepdim=True)
+        maps = torch.cat([self.stem(_network_input(chunk)) for chunk in _chunks(images, STEM_CHUNK)])
+        features = self.blocks(maps).mean((2, 3), keepdim=True)
         return features.flatten(1), functional.conv2d(features, self.head).flatten(1)
+
+
+def _chunks(images: Tensor, size: int) -> tuple[Tensor, ...]:
+    return images.split(size) if images.device.type == "cpu" else (images,)
+
+
+def _network_input(images: Tensor) -> Tensor:
+    """Float (N, 3, 299, 299) in [-1, 1), channels last, from uint8 (N, 3 or 1, H, W)."""
+    resized = resize_tf1_bilinear(images.float().sub_(128).div_(128), INPUT_SIZE)
+    return resized.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager

@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=Path("runs/results"))
     arguments = parser.parse_args()
     output_dir = arguments.output_dir.resolve()
+    IMAGES.mkdir(exist_ok=True)
     rows, record = [], {}
     for number, seed in enumerate(arguments.seeds):
         untrained, floor = baselines(seed, output_dir)

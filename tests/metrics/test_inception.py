@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import copy
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -91,18 +89,6 @@ def test_fid_is_torch_fidelitys(scored: Scored) -> None:
     assert 5 < expected < 200
     assert torch_fidelity_fid(ours, basis) == pytest.approx(expected, rel=1e-4)
     assert our_fid(ours) == pytest.approx(expected, rel=1e-4)
-
-
-def test_plain_convolutions_agree(scored: Scored, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inception, "_has_fused_convolution", lambda: False)
-    assert relative_error(scored.extractor(scored.images[:4]).features, scored.ours.features[:4]) < 1e-4
-
-
-def test_copies_compute_the_same(scored: Scored) -> None:
-    images = scored.images[:2]
-    expected = scored.extractor(images).features
-    assert torch.equal(copy.deepcopy(scored.extractor)(images).features, expected)
-    assert torch.equal(pickle.loads(pickle.dumps(scored.extractor))(images).features, expected)
 
 
 def test_other_sizes_agree(scored: Scored) -> None:

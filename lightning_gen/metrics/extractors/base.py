@@ -41,7 +41,7 @@ class FeatureExtractor(nn.Module):
     name: ClassVar[str]
     num_features: int
     num_classes: int | None = None
-    ranked: ClassVar[bool] = True
+    ranked: bool = True
 
     @abstractmethod
     def forward(self, images: Tensor) -> Features:

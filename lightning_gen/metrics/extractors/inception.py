@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -29,27 +28,10 @@ NUM_FEATURES = 2048
 NUM_CLASSES = 1008
 BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
-# Images at once on the CPU. The stem's maps are large: 16 took longer per image than 4 on two cores. In the blocks more
-# at once means fewer parallel regions, at whose ends threads wait for those that other processes have displaced.
+# Images at once on the CPU. The stem's maps are large and leave the caches: 16 took longer per image than 4 on two
+# cores. In the blocks more at once means fewer parallel regions, at whose ends threads wait for one another.
 STEM_CHUNK = 4
 BLOCKS_CHUNK = 16
-
-
-@cache
-def _has_fused_convolution() -> bool:
-    """Whether this torch has the oneDNN convolution with ReLU and with kernels laid out beforehand.
-
-    torch.compile generates calls of it; it is no public interface, so it is tried out. It halves the number of parallel
-    regions.
-    """
-    inputs, kernels = torch.ones(1, 1, 2, 2), torch.full((1, 1, 1, 1), -1.0)
-    geometry = ((0, 0), (1, 1), (1, 1), 1)
-    try:
-        packed = torch.ops.mkldnn._reorder_convolution_weight(kernels, *geometry, [1, 1, 2, 2])
-        outputs = torch.ops.mkldnn._convolution_pointwise(inputs, packed, None, *geometry, "relu", [], "")
-    except (AttributeError, RuntimeError):
-        return False
-    return torch.equal(outputs, torch.zeros(1, 1, 2, 2))
 
 
 class FoldedConvolution(nn.Conv2d):
@@ -78,20 +60,10 @@ class FoldedConvolution(nn.Conv2d):
         # Parameters without storage: every one comes from the weight file.
         super().__init__(in_channels, out_channels, (height, width), stride, padding, device="meta")
         self.source = source
-        self._packed: Tensor | None = None
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Non-negative (N, out_channels, H', W') float32 from (N, in_channels, H, W)."""
-        if inputs.device.type != "cpu" or not _has_fused_convolution():
-            return super().forward(inputs).relu_()
-        geometry = (self.padding, self.stride, self.dilation, self.groups)
-        if self._packed is None:
-            self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *geometry, inputs.shape)
-        return torch.ops.mkldnn._convolution_pointwise(inputs, self._packed, self.bias, *geometry, "relu", [], "")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the packed kernels, which can be neither copied nor pickled."""
-        return {**super().__getstate__(), "_packed": None}
+        return super().forward(inputs).relu_()
 
     def source_shapes(self) -> dict[str, torch.Size]:
         """Names and shapes of the tensors in the weight file that make up this layer."""
@@ -274,7 +246,7 @@ class InceptionExtractor(FeatureExtractor):
         # The logits as a 1x1 convolution follow the same switch for float32 as the rest.
         self.head = nn.Parameter(state["fc.weight"].float()[:, :, None, None].clone(), requires_grad=False)
         self.weights_sha256 = sha256_of_file(path)
-        self.ranked = self.weights_sha256.startswith(OFFICIAL_SHA256_PREFIX)  # type: ignore[misc]
+        self.ranked = self.weights_sha256.startswith(OFFICIAL_SHA256_PREFIX)
 
     def forward(self, images: Tensor) -> Features:
         """Features (N, 2048) >= 0 and logits (N, 1008), float32, of uint8 images (N, 3 or 1, H, W).

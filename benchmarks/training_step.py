@@ -26,7 +26,7 @@ from lightning_gen.configuration import compose_config
 from lightning_gen.data.digits import DigitsDataModule
 from lightning_gen.models import GenerativeModel
 from lightning_gen.registry import construct
-from lightning_gen.training import build_model
+from lightning_gen.training import build_model, quieten
 
 WARMUP = 10
 HALF_LIFE = 10_000
@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     arguments = parser.parse_args()
+    quieten()
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     spec = {**compose_config([])["data"], "batch_size": 64}

@@ -147,7 +147,7 @@ def interpolate(
             _write(output, lambda path: save_png(strip, path, display_scale(strip.shape[-1] // steps)))
         else:
             frames = interpolation_frames(model, latents, steps)
-            _write(output, lambda path: save_gif(list(frames), path, display_scale(frames.shape[-1] // 4)))
+            _write(output, lambda path: save_gif(list(frames), path, 2 * display_scale(frames.shape[-1])))
     _report(as_json, {"output": str(output), "rows": rows, "steps": steps, "seed": seed})
 
 

@@ -77,7 +77,7 @@ def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
         UserError: a mistake in the config, found before the first iteration and before anything is written; or a
             training that diverged.
     """
-    _quieten()
+    quieten()
     check_trainer(config["trainer"], config["model"])
     torch.manual_seed(config["seed"])
     parts = build_parts(config)
@@ -269,7 +269,7 @@ def print_summary(record: Mapping[str, Any], run: RunDirectory) -> None:
     Console().print(table)
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Leave the terminal to our own lines."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

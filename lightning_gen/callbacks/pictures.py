@@ -104,9 +104,9 @@ class LatentInterpolation(Pictures):
         strip = interpolation_strip(model, latents, self.steps)
         frames = interpolation_frames(model, latents, self.frames)
         path = self.run.interpolations / f"{model.images_seen:09d}.png"
-        scale = display_scale(frames.shape[-1] // 4)
+        scale = display_scale(frames.shape[-1])
         save_png(strip, path, scale)
-        save_gif(list(frames), path.with_suffix(".gif"), scale)
+        save_gif(list(frames), path.with_suffix(".gif"), 2 * scale)
         log_picture(trainer, "interpolation", path, model.images_seen)
         log_picture(trainer, "interpolation_gif", path.with_suffix(".gif"), model.images_seen)
 

@@ -9,6 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from lightning_gen.callbacks.monitors import LossMonitor
 from lightning_gen.callbacks.scores import Scores
@@ -42,12 +43,11 @@ class TrainingProgress(ProgressBar):
         if not self._enabled or not sys.stderr.isatty():
             return
         self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}"),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(table_column=Column(min_width=11)),
+            TimeElapsedColumn(table_column=Column(min_width=7)),
+            TimeRemainingColumn(table_column=Column(min_width=7)),
+            TextColumn("{task.fields[values]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             console=Console(stderr=True),
         )
         self._task = self._bar.add_task("", total=_total(trainer), completed=trainer.global_step, values="")
@@ -89,7 +89,7 @@ def _values(trainer: Trainer) -> str:
     parts = []
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, LossMonitor):
-            parts += [f"{name} {value:.3g}" for name, value in callback.latest.items()]
+            parts += [f"{name} {value:.2f}" for name, value in callback.latest.items()]
         if isinstance(callback, Scores):
-            parts += [f"{score.name} {score.value:.4g}" for score in callback.latest]
+            parts = [f"{score.name} {score.value:.4g}" for score in callback.latest] + parts
     return "  ".join(parts)

@@ -61,8 +61,8 @@ class InMemoryLoader:
             # The position moves before the batch is handed out: a state saved while the batch is in use is that of
             # the next one.
             self._advance()
-            labels = self.images.labels
-            yield ImageBatch(self.images.images[indices], None if labels is None else labels[indices])
+            batch = self.images.subset(indices)
+            yield ImageBatch(batch.images, batch.labels)
 
     def state_dict(self) -> dict[str, Any]:
         """The position: epoch and batch within it, both from 0."""

@@ -65,7 +65,7 @@ def evaluate(
 ) -> None:
     """Score a run or checkpoint under the protocol of its config, e.g. `evaluate RUN metrics.num_samples=5000`."""
     from lightning_gen.evaluation import evaluate_checkpoint
-    from lightning_gen.tracking.record import read_record, write_record
+    from lightning_gen.tracking.record import format_score, read_record, write_record
     from lightning_gen.tracking.run_directory import open_run
 
     directory, _ = open_run(run)
@@ -79,8 +79,7 @@ def evaluate(
         _print_json({"path": str(run), "scores": scores})
         return
     for score in scores:
-        spread = "" if score["std"] is None else f" ± {score['std']:.3g}"
-        print(f"{score['name']}  {score['value']:.6g}{spread}  (protocol {score['protocol_hash']})")
+        print(f"{score['name']}  {format_score(score, digits=6)}  (protocol {score['protocol_hash']})")
 
 
 @app.command()

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_gen.callbacks.monitors import Throughput
+from lightning_gen.callbacks.schedule import find_callback
 from lightning_gen.callbacks.scores import RecordKeeper
 from lightning_gen.configuration import PACKAGE, check_command_line, config_dir, to_plain
 from lightning_gen.data import ImageDataModule
@@ -27,7 +28,14 @@ from lightning_gen.errors import UserError, first_line
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
 from lightning_gen.registry import construct
-from lightning_gen.tracking.record import config_digest, git_commit, hardware, package_versions, write_record
+from lightning_gen.tracking.record import (
+    config_digest,
+    format_score,
+    git_commit,
+    hardware,
+    package_versions,
+    write_record,
+)
 from lightning_gen.tracking.run_claim import claim_run, defining, process_rank
 from lightning_gen.tracking.run_directory import RunDirectory
 
@@ -225,7 +233,7 @@ def describe(
 ) -> dict[str, Any]:
     """The run record as it stands (`docs/design.md`)."""
     evaluations = run.read_metrics()
-    throughput = next((callback for callback in trainer.callbacks if isinstance(callback, Throughput)), None)  # type: ignore[attr-defined]
+    throughput = find_callback(trainer, Throughput)
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {
@@ -254,8 +262,7 @@ def print_summary(record: Mapping[str, Any], run: RunDirectory) -> None:
     table.add_column("what")
     table.add_column("value", overflow="fold")
     for score in record["scores"]:
-        spread = "" if score["std"] is None else f" ± {score['std']:.3g}"
-        table.add_row(score["name"], f"{score['value']:.4g}{spread}")
+        table.add_row(score["name"], format_score(score))
     table.add_row("images seen", f"{record['images_seen']:,} in {record['iterations']:,} iterations")
     if record["images_per_second"]:
         table.add_row(

@@ -10,7 +10,7 @@ import yaml
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from lightning_gen.callbacks.schedule import is_last_iteration
+from lightning_gen.callbacks.schedule import find_callback, is_last_iteration
 from lightning_gen.callbacks.scores import Scores
 from lightning_gen.files import atomic_path
 from lightning_gen.models import GenerativeModel
@@ -77,7 +77,7 @@ class Checkpoints(Checkpoint):
         self.best_score = state_dict["best_score"]
 
     def _is_new_best(self, trainer: Trainer, model: GenerativeModel) -> bool:
-        scores = next((callback for callback in trainer.callbacks if isinstance(callback, Scores)), None)  # type: ignore[attr-defined]
+        scores = find_callback(trainer, Scores)
         if scores is None or scores.latest_iteration != model.iteration:
             return False
         main = scores.latest[0]

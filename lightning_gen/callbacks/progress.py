@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from lightning_gen.callbacks.monitors import LossMonitor
+from lightning_gen.callbacks.schedule import find_callback
 from lightning_gen.callbacks.scores import Scores
 
 LINES = 10
@@ -86,10 +87,7 @@ def _total(trainer: Trainer) -> int | None:
 
 
 def _values(trainer: Trainer) -> str:
-    parts = []
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, LossMonitor):
-            parts += [f"{name} {value:.2f}" for name, value in callback.latest.items()]
-        if isinstance(callback, Scores):
-            parts = [f"{score.name} {score.value:.4g}" for score in callback.latest] + parts
+    scores, losses = find_callback(trainer, Scores), find_callback(trainer, LossMonitor)
+    parts = [f"{score.name} {score.value:.4g}" for score in (scores.latest if scores else [])]
+    parts += [f"{name} {value:.2f}" for name, value in (losses.latest if losses else {}).items()]
     return "  ".join(parts)

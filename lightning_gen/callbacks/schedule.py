@@ -1,10 +1,14 @@
-"""When callbacks act: on the axis of images seen, and at the last iteration."""
+"""When callbacks act, on the axis of images seen and at the last iteration, and how they find one another."""
 
 from __future__ import annotations
 
-from pytorch_lightning import Trainer
+from typing import TypeVar
+
+from pytorch_lightning import Callback, Trainer
 
 from lightning_gen.models import GenerativeModel
+
+C = TypeVar("C", bound=Callback)
 
 
 class EveryImages:
@@ -36,3 +40,9 @@ def is_last_iteration(trainer: Trainer) -> bool:
         return True
     last_epoch = trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= int(trainer.max_epochs or 0)
     return trainer.should_stop or (last_epoch and loop.epoch_loop.batch_progress.is_last_batch)
+
+
+def find_callback(trainer: Trainer, kind: type[C]) -> C | None:
+    """The trainer's first callback of a class, or None."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)

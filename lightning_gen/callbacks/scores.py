@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_gen.callbacks.schedule import EveryImages
+from lightning_gen.callbacks.schedule import EveryImages, find_callback
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import Score
 from lightning_gen.metrics.evaluator import Evaluator
@@ -90,7 +90,7 @@ class RecordKeeper(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Write, if the iteration before was scored."""
-        scores = next((callback for callback in trainer.callbacks if isinstance(callback, Scores)), None)  # type: ignore[attr-defined]
+        scores = find_callback(trainer, Scores)
         if trainer.is_global_zero and scores is not None and scores.latest_iteration > self._recorded:
             self._recorded = scores.latest_iteration
             self.write()

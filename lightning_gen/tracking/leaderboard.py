@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from lightning_gen.errors import UserError
-from lightning_gen.tracking.record import read_record
+from lightning_gen.tracking.record import format_score, read_record
 
 
 @dataclass
@@ -104,12 +104,11 @@ def render(board: Board) -> Table:
     for heading in ("score", "images seen", "train s", "images/s", "params"):
         table.add_column(heading, justify="right", no_wrap=True)
     for place, row in enumerate(board.rows, start=1):
-        spread = "" if row["std"] is None else f" ± {row['std']:.2g}"
         status = "" if row["status"] == "completed" else f" ({row['status']})"
         table.add_row(
             str(place),
             row["run"] + status,
-            f"{row['value']:.4g}{spread}",
+            format_score(row),
             f"{row['images_seen']:,}",
             _number(row["train_seconds"]),
             _number(row["images_per_second"]),

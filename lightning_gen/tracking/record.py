@@ -44,6 +44,12 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
+def format_score(score: Mapping[str, Any], digits: int = 4) -> str:
+    """``value``, or ``value ± std``, of a recorded score for a person to read."""
+    spread = "" if score["std"] is None else f" ± {score['std']:.2g}"
+    return f"{score['value']:.{digits}g}{spread}"
+
+
 def config_digest(config: Mapping[str, Any]) -> str:
     """First 16 hexadecimal digits of the SHA-256 of the canonical JSON of a config."""
     return hashlib.sha256(canonical_json(config).encode()).hexdigest()[:16]

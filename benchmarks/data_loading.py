@@ -22,7 +22,7 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from lightning_gen.data import InMemoryLoader
-from lightning_gen.data.mnist import MNISTDataModule
+from lightning_gen.data.sets.mnist import MNISTDataModule
 from lightning_gen.images import to_float
 
 BATCH_SIZE = 64

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from lightning_gen.data import ImageDataModule, ImageSet
-from lightning_gen.data.digits import DigitsDataModule
-from lightning_gen.data.mnist import MNISTDataModule
+from lightning_gen.data.sets.digits import DigitsDataModule
+from lightning_gen.data.sets.mnist import MNISTDataModule
 from lightning_gen.files import atomic_path
 from lightning_gen.images import to_float
 from lightning_gen.metrics.extractors.lenet import WEIGHTS_DIR, LeNet

@@ -23,7 +23,7 @@ from torch.nn.functional import softplus
 from lightning_gen.callbacks.monitors import Throughput
 from lightning_gen.callbacks.progress import TrainingProgress
 from lightning_gen.configuration import compose_config
-from lightning_gen.data.digits import DigitsDataModule
+from lightning_gen.data.sets.digits import DigitsDataModule
 from lightning_gen.models import GenerativeModel
 from lightning_gen.registry import construct
 from lightning_gen.training import build_model, quieten

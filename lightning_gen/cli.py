@@ -151,6 +151,41 @@ def interpolate(
 
 
 @app.command()
+def data(
+    name: Annotated[str, typer.Argument(help="A data set: an option of configs/data.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value options of the set, as image_size=64.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A PNG file for a grid.", show_default="NAME.png")
+    ] = None,
+    num_images: Annotated[int, typer.Option("--num-images", "-n", help="In the grid.", min=1)] = 64,
+    seed: Annotated[int, typer.Option(help="Of their choice.")] = 0,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Download, verify and describe a data set, and draw a grid of it, e.g. `data cifar10 paths.data_dir=FOLDER`."""
+    from lightning_gen.data.description import picture
+    from lightning_gen.description import describe_data, load_data, render
+    from lightning_gen.images import display_scale, save_png
+
+    output = output or Path(f"{name}.png")
+    if output.suffix.lower() != ".png":
+        raise UserError(f"--output must be a .png file, not {output}")
+    _check_free(output, force)
+    module = load_data(name, overrides or [])
+    facts = describe_data(module)
+    grid = picture(module, num_images, seed)
+    _write(output, lambda path: save_png(grid, path, display_scale(module.image_size)))
+    facts["output"] = str(output)
+    if as_json:
+        _print_json(facts)
+        return
+    Console().print(render(facts))
+    print(output)
+
+
+@app.command()
 def leaderboard(
     folder: Annotated[Path, typer.Argument(help="The folder that holds your runs.", show_default=False)] = RUNS,
     as_json: Json = False,

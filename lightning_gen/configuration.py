@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from lightning_gen.errors import UserError
 from lightning_gen.registry import suggestion
@@ -69,6 +69,8 @@ def check_command_line() -> None:
 
 
 def _explain(error: Exception, overrides: Sequence[str], config_name: str) -> str:
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} has no default: give it as {error.full_key}=..."
     text = " ".join(str(error).split())
     for override in overrides:
         key = override.split("=")[0].lstrip("+~")

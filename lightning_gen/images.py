@@ -18,6 +18,16 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32).div_(127.5).sub_(1.0)
 
 
+def dequantize(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Images from uint8 to float32 [-1, 1) with uniform noise of one grey level: ``(x + u) / 128 - 1``, u ~ U[0, 1).
+
+    The U(0, 1/128) of SNGAN (Miyato et al. 2018) and WGAN-GP (Gulrajani et al. 2017), which makes the density of the
+    pixels bounded. ``rng`` lives on the images' device.
+    """
+    noise = torch.rand(images.shape, generator=rng, device=images.device)
+    return noise.add_(images).div_(128.0).sub_(1.0)
+
+
 def to_uint8(images: Tensor) -> Tensor:
     """Images from float [-1, 1] to uint8 [0, 255], any shape, by rounding to the nearest level and clipping.
 

@@ -95,6 +95,9 @@ def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
     if checkpoint is not None and process_rank() == 0:
         run.remove_leftovers()
         run.rewind_metrics(read_checkpoint(checkpoint)["generative_model"]["iteration"])
+    if parts.data.labelled_indices is not None:
+        kept = run.keep_labelled(parts.data.labelled_indices.tolist(), write=process_rank() == 0)
+        parts.data.labelled_indices = torch.tensor(kept)
     trainer = build_trainer(config, parts, run)
     if trainer.is_global_zero:
         run.write_config(config)
@@ -153,13 +156,9 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     data = construct(config["data"], ImageDataModule)  # type: ignore[type-abstract]
     evaluator = construct(config["metrics"], Evaluator) if config["metrics"] else None
     model = build_model(config, data)
-    training_images = data.split("train").images
-    if tuple(training_images.shape[1:]) != data.image_shape:
-        raise UserError(f"{data.name} holds images of {tuple(training_images.shape[1:])}, not {data.image_shape}")
-    if len(training_images) < data.batch_size:
-        raise UserError(f"{data.name} has {len(training_images)} training images, less than data.batch_size")
+    data.check()
     if evaluator is not None:
-        evaluator.check(data.image_shape, len(data.reference_set(evaluator.reference_split)))
+        evaluator.check(data.image_shape, len(data.split(evaluator.reference_split)))
     return Parts(data, model, evaluator)
 
 
@@ -170,6 +169,8 @@ def build_model(config: Mapping[str, Any], data: ImageDataModule) -> GenerativeM
         GenerativeModel,  # type: ignore[type-abstract]
         image_shape=data.image_shape,
         num_classes=data.num_classes,
+        label_law=data.label_law,
+        input_shape=getattr(data, "input_shape", None),
     )
     model.seed = config["seed"]
     if config["ema"]:

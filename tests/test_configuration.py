@@ -9,13 +9,16 @@ from lightning_gen.registry import resolve
 from tests.conftest import ROOT
 
 GROUPS = [
-    f"{file.parent.name}={file.stem}" for file in sorted((ROOT / "configs").glob("*/*.yaml")) if file.stem != "default"
+    f"{file.parent.name}={file.stem}"
+    for file in sorted((ROOT / "configs").glob("*/*.yaml"))
+    if file.stem != "default" and not file.stem.startswith("_")
 ]
+NEEDS_PATH = ("data=image_folder", "data=huggingface", "data=paired", "data=unpaired")
 
 
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_option_composes_and_names_what_exists(choice: str) -> None:
-    config = compose_config([choice])
+    config = compose_config([choice, *(["data.path=somewhere"] if choice in NEEDS_PATH else [])])
     targets = [config["model"]["_target_"], config["data"]["_target_"]]
     targets += [callback["_target_"] for callback in config["callbacks"].values()]
     for target in targets:
@@ -26,6 +29,19 @@ def test_metrics_follow_the_data() -> None:
     assert compose_config(["data=mnist"])["metrics"]["extractor"]["name"] == "mnist"
     assert compose_config(["data=mnist", "metrics=inception"])["metrics"]["extractor"]["name"] == "inception"
     assert compose_config(["experiment=dcgan_mnist"])["metrics"]["extractor"]["name"] == "mnist"
+
+
+@pytest.mark.parametrize("choice", NEEDS_PATH)
+def test_a_key_without_a_default_is_asked_for(choice: str) -> None:
+    with pytest.raises(UserError, match=r"^data\.path has no default: give it as data\.path=\.\.\.$"):
+        compose_config([choice])
+
+
+def test_derived_sets_take_any_other_set() -> None:
+    assert compose_config(["data=edges"])["data"]["source"]["_target_"].endswith("DigitsDataModule")
+    data = compose_config(["data=edges", "data@data.source=cifar10", "metrics=none", "data.image_size=48"])["data"]
+    assert data["source"]["_target_"].endswith("CIFAR10DataModule")
+    assert data["image_size"] == data["source"]["image_size"] == 48
 
 
 def test_runs_are_named_after_model_and_data() -> None:

@@ -43,7 +43,8 @@ class Scores(Callback):
             raise UserError(f"{type(pl_module).__name__} cannot sample, so it cannot be scored: set metrics=none")
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.evaluator.to(pl_module.device)
-        self.evaluator.set_reference(data.name, data.reference_set(self.evaluator.reference_split).images)
+        reference = data.reference_set(self.evaluator.reference_split, self.evaluator.num_reference)
+        self.evaluator.set_reference(data.name, reference.images)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Score if it is time."""
@@ -105,6 +106,7 @@ def evaluate_model(evaluator: Evaluator, model: GenerativeModel, **options: Any)
         images_seen=model.images_seen,
         weights="raw" if model.average is None else "ema",
         sampler=model.sampler_settings(),
+        labels=None if model.label_law is None else {"law": model.label_law},
         **options,
     )
 

@@ -1,5 +1,14 @@
-from lightning_gen.data.image_set import ImageBatch, ImageSet
-from lightning_gen.data.in_memory import InMemoryLoader
+from lightning_gen.data.batches import ImageBatch, PairBatch, SemiSupervisedBatch
+from lightning_gen.data.image_set import ImageSet, ImageSource
 from lightning_gen.data.module import ImageDataModule
+from lightning_gen.data.pairs import PairDataModule
 
-__all__ = ["ImageBatch", "ImageDataModule", "ImageSet", "InMemoryLoader"]
+__all__ = [
+    "ImageBatch",
+    "ImageDataModule",
+    "ImageSet",
+    "ImageSource",
+    "PairBatch",
+    "PairDataModule",
+    "SemiSupervisedBatch",
+]

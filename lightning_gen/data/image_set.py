@@ -1,31 +1,61 @@
-"""Images in memory, and batches of them."""
+"""Sets of images of one shape: what all of them offer, and those held in memory."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from lightning_gen.data.batches import ImageBatch
 
-class ImageBatch(NamedTuple):
-    """One batch.
+
+class ImageSource(ABC):
+    """Images of one shape that can be drawn by index.
 
     Attributes:
-        images: (N, C, H, W), uint8 as loaded, float32 in [-1, 1] once on the training device.
-        labels: (N,) int64, or None for a set without classes.
+        labels: (N,) int64, or None.
     """
 
-    images: Tensor
     labels: Tensor | None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+
+    @abstractmethod
+    def batch(self, indices: Tensor, epoch: int) -> ImageBatch:
+        """The uint8 images at ``indices`` (M,) int64 as they look in that epoch (random crops differ); always M."""
+
+    @abstractmethod
+    def read(self, indices: Tensor) -> ImageBatch:
+        """The uint8 images at ``indices`` (M,) int64, for evaluation; damaged ones that are skipped are left out."""
+
+    @abstractmethod
+    def subset(self, indices: Tensor) -> ImageSource:
+        """The images at ``indices`` (M,) int64, in that order."""
+
+    @abstractmethod
+    def with_labels(self, labels: Tensor | None) -> ImageSource:
+        """The same images under other labels."""
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Size of all images as uint8."""
+        channels, height, width = self.image_shape
+        return len(self) * channels * height * width
 
 
 @dataclass(frozen=True)
-class ImageSet:
-    """A set of images held in memory.
+class ImageSet(ImageSource):
+    """A set of images held in memory, or in a file that is mapped into it.
 
     Attributes:
         images: (N, C, H, W) uint8.
@@ -38,20 +68,45 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hexadecimal) of the shape, the pixels and the labels: equal content, equal digest."""
         content = hashlib.sha256(f"uint8{tuple(self.images.shape)}".encode())
-        content.update(self.images.contiguous().cpu().numpy().data)
+        for block in self.images.split(4096):
+            content.update(block.contiguous().cpu().numpy().data)
         if self.labels is not None:
             content.update(self.labels.contiguous().cpu().numpy().data)
         return content.hexdigest()
+
+    def batch(self, indices: Tensor, epoch: int) -> ImageBatch:
+        """The images at ``indices``, the same in every epoch."""
+        del epoch
+        return self.read(indices)
+
+    def read(self, indices: Tensor) -> ImageBatch:
+        """The images at ``indices``."""
+        chosen = self.subset(indices)
+        return ImageBatch(chosen.images, chosen.labels)
 
     def subset(self, indices: Tensor) -> ImageSet:
         """The images at ``indices`` (M,) int64, in that order."""
         # index_select copies whole images; indexing by a tensor goes pixel by pixel and takes four times as long.
         labels = None if self.labels is None else self.labels.index_select(0, indices)
         return ImageSet(self.images.index_select(0, indices), labels)
+
+    def first(self, number: int | None) -> ImageSet:
+        """The first images, or all for None."""
+        return ImageSet(self.images[:number], None if self.labels is None else self.labels[:number])
+
+    def with_labels(self, labels: Tensor | None) -> ImageSet:
+        """The same images under other labels."""
+        return ImageSet(self.images, labels)
 
     def to(self, device: torch.device) -> ImageSet:
         """The same set on ``device``."""

@@ -2,73 +2,119 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
-from lightning_gen.data.image_set import ImageBatch, ImageSet
-from lightning_gen.data.in_memory import InMemoryLoader
+from lightning_gen.data.augmentation import Augmentation
+from lightning_gen.data.batches import UNLABELLED, ImageBatch, PairBatch, SemiSupervisedBatch
+from lightning_gen.data.decoded_cache import decoded
+from lightning_gen.data.encoded_set import EncodedSet
+from lightning_gen.data.image_set import ImageSet, ImageSource
+from lightning_gen.data.labels import class_law, labelled_subset
+from lightning_gen.data.loaders import Columns, InMemoryLoader, OrderedLoader, StreamingLoader, TrainingLoader
+from lightning_gen.data.plan import BatchPlan
+from lightning_gen.data.workers import default_workers
 from lightning_gen.errors import UserError
-from lightning_gen.images import to_float
+from lightning_gen.images import dequantize, to_float
 from lightning_gen.seeds import make_rng
 
-Residency = Literal["auto", "device", "memory"]
+Residency = Literal["auto", "device", "memory", "stream"]
+Batch = ImageBatch | PairBatch | SemiSupervisedBatch
 
 
 class ImageDataModule(pl.LightningDataModule):
     """Images of one shape in train, validation and test splits.
 
-    A subclass sets the class attributes and loads its images in `load`. Training batches are shuffled and may be
-    augmented; `reference_set`, against which samples are scored, never is.
+    A subclass sets the attributes below and loads its images in `load`. Training batches are shuffled and augmented;
+    `reference_set`, against which samples are scored, and the batches for evaluation never are.
 
     Args:
         data_dir: where downloaded sets are kept.
+        cache_dir: where decoded images are kept.
         batch_size: images in a batch of one process.
         image_size: height and width of the images.
-        seed: of the training order (the run's seed).
+        seed: of the training order, augmentation and labelled subset (the run's seed).
         validation_share: share of the training images, in [0, 1), held out as the split ``val``.
         split_seed: of the draws that make splits; one number for all runs, so that their scores can be compared.
-        residency: where training images live: ``device``, ``memory``, or ``auto``: on the device if they take less
-            than a quarter of its free memory.
+        residency: where training images are drawn from: ``device`` or ``memory`` (decoded once), ``stream`` (decoded
+            in every epoch by workers), or ``auto``: the first of these in which they take less than a quarter of what
+            is free.
+        num_workers: processes that decode; None for this process's share of the cores.
+        augmentation: options of `lightning_gen.data.augmentation.Augmentation`; None for none.
+        dequantize: add uniform noise of one grey level to training images (see `lightning_gen.images.dequantize`).
+        labelled_per_class: for semi-supervised training, images of each class that keep their label; None for all.
+        labelled_batch_size: of the labelled images in a semi-supervised batch; None for ``batch_size``.
 
     Attributes:
-        name: of the set, for records.
-        num_classes: number of classes, 0 for a set without.
-        class_names: their names, in the order of the labels.
-        image_channels: C.
+        name: of the set, for records and file names.
+        class_names: names of the classes in the order of the labels; empty for a set without.
+        image_channels: C of the images that a model learns to make.
+        splits: what `load` can read.
+        training_splits: those of them that a training batch draws from.
     """
 
+    splits: Sequence[str] = ("train", "test")
+    training_splits: Sequence[str] = ("train",)
     name: str
-    class_names: ClassVar[tuple[str, ...]]
-    image_channels: ClassVar[int]
+    class_names: Sequence[str] = ()
+    image_channels: int
 
     def __init__(
         self,
         data_dir: str,
+        cache_dir: str = ".cache",
         batch_size: int = 64,
         image_size: int = 32,
         seed: int = 0,
         validation_share: float = 0.0,
         split_seed: int = 0,
         residency: Residency = "auto",
+        num_workers: int | None = None,
+        augmentation: Mapping[str, Any] | None = None,
+        dequantize: bool = False,
+        labelled_per_class: int | None = None,
+        labelled_batch_size: int | None = None,
     ) -> None:
         super().__init__()
         if image_size < 1:
             raise UserError(f"data.image_size must be at least 1, not {image_size}")
         if not 0 <= validation_share < 1:
             raise UserError(f"data.validation_share must be in [0, 1), not {validation_share}")
-        if residency not in ("auto", "device", "memory"):
-            raise UserError(f"data.residency must be auto, device or memory, not {residency!r}")
-        self.data_dir = data_dir
+        if residency not in ("auto", "device", "memory", "stream"):
+            raise UserError(f"data.residency must be auto, device, memory or stream, not {residency!r}")
+        if num_workers is not None and num_workers < 0:
+            raise UserError(f"data.num_workers must be at least 0, not {num_workers}")
+        self.data_dir = Path(data_dir)
+        self.cache_dir = Path(cache_dir)
         self.batch_size = batch_size
         self.image_size = image_size
         self.seed = seed
         self.validation_share = validation_share
         self.split_seed = split_seed
         self.residency = residency
-        self._splits: dict[str, ImageSet] = {}
+        self.num_workers = num_workers
+        self.augmentation = Augmentation(**augmentation or {})
+        self.augmentation.check(image_size)
+        self.dequantize = dequantize
+        self.labelled_per_class = labelled_per_class
+        self.labelled_batch_size = labelled_batch_size or batch_size
+        self._splits: dict[str, ImageSource] = {}
+        self._labelled: Tensor | None = None
+
+    @abstractmethod
+    def load(self, split: str) -> ImageSource:
+        """Read one of ``splits``, downloading it first if it is not at hand.
+
+        Raises:
+            UserError: the files are missing or damaged; the message names the file and the remedy.
+        """
 
     @property
     def num_classes(self) -> int:
@@ -77,61 +123,194 @@ class ImageDataModule(pl.LightningDataModule):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
+        """(C, H, W) of the images that a model learns to make."""
         return self.image_channels, self.image_size, self.image_size
 
-    @abstractmethod
-    def load(self, split: Literal["train", "test"]) -> ImageSet:
-        """Read one split, downloading it first if it is not at hand.
+    @property
+    def stored_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images of `split`."""
+        return self.image_shape
 
-        Raises:
-            UserError: the files are missing or damaged; the message names the file and the remedy.
-        """
+    @property
+    def label_law(self) -> list[float] | None:
+        """The share of each class among the training images, from which conditional models draw labels."""
+        labels = self.split("train").labels
+        return None if labels is None else class_law(labels, self.num_classes)
 
-    def split(self, name: str) -> ImageSet:
-        """The images of ``train``, ``test`` or ``val``, read once; ``val`` is a part of the loaded training images.
+    @property
+    def labelled_indices(self) -> Tensor | None:
+        """(M,) int64 training images that keep their label, or None where all do; may be set, to go on with a run's."""
+        if self._labelled is None and self.labelled_per_class is not None:
+            labels = self.split("train").labels
+            if labels is None:
+                raise UserError(f"{self.name} has no classes: unset data.labelled_per_class")
+            self._labelled = labelled_subset(labels, self.num_classes, self.labelled_per_class, self.seed)
+        return self._labelled
+
+    @labelled_indices.setter
+    def labelled_indices(self, indices: Tensor) -> None:
+        self._labelled = indices
+
+    def split(self, name: str) -> ImageSource:
+        """The images of ``val``, a part of the loaded training images, or of one of ``splits``, read once.
 
         Raises:
             UserError: no such split, or what `load` raises.
         """
-        if not self._splits:
-            train = self.load("train")
-            order = torch.randperm(len(train), generator=make_rng("validation", self.split_seed))
-            held_out = round(len(train) * self.validation_share)
-            if held_out:
-                self._splits["val"] = train.subset(order[:held_out].sort().values)
-                train = train.subset(order[held_out:].sort().values)
-            self._splits["train"] = train
-        if name == "test" and name not in self._splits:
-            self._splits["test"] = self.load("test")
         if name not in self._splits:
-            raise UserError(f"{self.name} has no split {name!r}: use train or test, or set data.validation_share")
+            if name == "val" and not self.validation_share:
+                raise UserError(f"{self.name} has no split 'val': set data.validation_share")
+            if name in ("train", "val"):
+                self._splits |= self._hold_out(self.load("train"))
+            elif name in self.splits:
+                self._splits[name] = self.load(name)
+            else:
+                raise UserError(f"{self.name} has no split {name!r}, but {', '.join(self.splits)}")
         return self._splits[name]
 
-    def reference_set(self, split: str) -> ImageSet:
-        """The images of a split as they are, for scoring: never shuffled, augmented or padded."""
-        return self.split(split)
+    def check(self) -> None:
+        """Raise UserError for what would fail in training: images of another shape, too few, too few labelled."""
+        train = self.split("train")
+        if train.image_shape != self.stored_shape:
+            raise UserError(f"{self.name} holds images of {train.image_shape}, not {self.stored_shape}")
+        if len(train) < self.batch_size:
+            raise UserError(f"{self.name} has {len(train)} training images, less than data.batch_size")
+        _ = self.labelled_indices
 
-    def train_dataloader(self) -> InMemoryLoader:
+    def reference_set(self, split: str, number: int | None = None) -> ImageSet:
+        """The images that samples are scored against: in order, never shuffled, augmented or padded.
+
+        Args:
+            split: of the set.
+            number: only so many, from the first; None for all.
+        """
+        source = self.split(split)
+        if isinstance(source, ImageSet):
+            return source.first(number)
+        if number is not None and number < len(source):
+            source = source.subset(torch.arange(number))
+        return self.in_memory(source, split)
+
+    def in_memory(self, source: ImageSource, split: str) -> ImageSet:
+        """A split, or a part of it, decoded once into the cache and mapped into memory."""
+        if isinstance(source, ImageSet):
+            return source
+        assert isinstance(source, EncodedSet)
+        return decoded(source, self.cache_dir / "decoded", f"{self.name}-{split}", self._workers())
+
+    def training_sources(self) -> list[ImageSource]:
+        """The sets that a training batch draws from; the first has the images that a model learns to make."""
+        train = self.split("train")
+        chosen = self.labelled_indices
+        if chosen is None:
+            return [train]
+        assert train.labels is not None
+        hidden = torch.full_like(train.labels, UNLABELLED)
+        hidden[chosen] = train.labels[chosen]
+        return [train.with_labels(hidden), train.subset(chosen)]
+
+    def assemble(self, columns: Columns) -> Batch:
+        """What a model gets, from float images of each of the `training_sources`, or of a split for evaluation."""
+        if len(columns) == 1:
+            return columns[0]
+        everything, labelled = columns
+        assert everything.labels is not None
+        assert labelled.labels is not None
+        return SemiSupervisedBatch(everything.images, everything.labels, labelled.images, labelled.labels)
+
+    def train_dataloader(self) -> TrainingLoader:
         """Shuffled batches of this rank."""
-        images = self.split("train")
-        rank, world_size, device = 0, 1, torch.device("cpu")
-        if self.trainer is not None:
-            rank, world_size = self.trainer.global_rank, self.trainer.world_size
-            device = self.trainer.strategy.root_device
-        if self._keep_on(device, images):
-            images = images.to(device)
-        return InMemoryLoader(images, self.batch_size, seed=self.seed, rank=rank, world_size=world_size)
+        rank, world_size, device = self._place()
+        residency = self._choose_residency(self.training_sources(), device)
+        if residency != "stream":
+            for name in self.training_splits:
+                self._splits[name] = self._decode_training_split(name)
+        sources = self.training_sources()
+        sizes = [self.batch_size, self.labelled_batch_size][: len(sources)]
+        plan = BatchPlan(list(map(len, sources)), sizes, seed=self.seed, rank=rank, world_size=world_size)
+        if residency == "stream":
+            return StreamingLoader(sources, plan, self._workers(), pin_memory=device.type == "cuda")
+        sets = [source for source in sources if isinstance(source, ImageSet)]
+        return InMemoryLoader([images.to(device) for images in sets] if residency == "device" else sets, plan)
 
-    def on_after_batch_transfer(self, batch: ImageBatch, dataloader_idx: int) -> ImageBatch:
-        """Turn uint8 images into float32 in [-1, 1], on the training device."""
+    def val_dataloader(self) -> Any:
+        """Batches of ``val`` in order, each image once over all ranks; none without ``validation_share``."""
+        return self.ordered_batches("val") if self.validation_share else []
+
+    def test_dataloader(self) -> OrderedLoader:
+        """Batches of ``test`` in order, each image once over all ranks."""
+        return self.ordered_batches("test")
+
+    def ordered_batches(self, split: str) -> OrderedLoader:
+        """Batches of a split in order, each image once over all ranks, neither augmented nor padded."""
+        rank, world_size, device = self._place()
+        return OrderedLoader(
+            self.split(split),
+            self.batch_size,
+            rank=rank,
+            world_size=world_size,
+            num_workers=self._workers(),
+            pin_memory=device.type == "cuda",
+        )
+
+    def on_after_batch_transfer(self, batch: Columns, dataloader_idx: int) -> Batch:
+        """Turn uint8 images into float32 in [-1, 1] on their device; augment those that are trained on."""
         del dataloader_idx
-        return batch._replace(images=to_float(batch.images))
+        if self.trainer is None or not self.trainer.training:
+            return self.assemble(tuple(column._replace(images=to_float(column.images)) for column in batch))
+        # Drawn afresh from the position in training: ranks differ, and a resumed run draws the same.
+        position = (self.seed, self.trainer.global_rank, self.trainer.global_step)
+        columns = []
+        for index, column in enumerate(batch):
+            if self.dequantize:
+                noise = make_rng("dequantize", *position, index, device=column.images.device)
+                images = dequantize(column.images, noise)
+            else:
+                images = to_float(column.images)
+            images = self.augmentation(images, make_rng("augmentation", *position, index))
+            columns.append(column._replace(images=images))
+        return self.assemble(tuple(columns))
 
-    def _keep_on(self, device: torch.device, images: ImageSet) -> bool:
-        if self.residency == "auto":
-            if device.type != "cuda":
-                return False
-            free, _ = torch.cuda.mem_get_info(device)
-            return images.images.nbytes < free / 4
-        return self.residency == "device"
+    def _hold_out(self, train: ImageSource) -> dict[str, ImageSource]:
+        held_out = round(len(train) * self.validation_share)
+        if not held_out:
+            return {"train": train}
+        order = torch.randperm(len(train), generator=make_rng("validation", self.split_seed))
+        val, kept = order[:held_out].sort().values, order[held_out:].sort().values
+        return {"val": train.subset(val), "train": train.subset(kept)}
+
+    def _decode_training_split(self, name: str) -> ImageSet:
+        source = self.split(name)
+        images = self.in_memory(source, name)
+        if len(images) < len(source) and self._labelled is not None:
+            raise UserError(
+                f"{len(source) - len(images)} damaged images were skipped, so data.labelled_per_class would label "
+                "others: remove them, or set data.residency=stream"
+            )
+        return images
+
+    def _place(self) -> tuple[int, int, torch.device]:
+        if self.trainer is None:
+            return 0, 1, torch.device("cpu")
+        return self.trainer.global_rank, self.trainer.world_size, self.trainer.strategy.root_device
+
+    def _workers(self) -> int:
+        if self.num_workers is not None:
+            return self.num_workers
+        return default_workers(1 if self.trainer is None else self.trainer.num_devices)
+
+    def _choose_residency(self, sources: list[ImageSource], device: torch.device) -> Residency:
+        if self.residency != "auto":
+            return self.residency
+        size = sum(source.decoded_bytes for source in sources)
+        draws_anew = any(isinstance(source, EncodedSet) and source.frame.crop == "random" for source in sources)
+        if draws_anew or (size > _memory() / 4 and any(isinstance(source, EncodedSet) for source in sources)):
+            return "stream"
+        if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 4:
+            return "device"
+        return "memory"
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -119,7 +119,7 @@ class Evaluator:
 
         Args:
             dataset: name of the set, for the protocol.
-            images: (N, C, H, W) uint8, all images of ``reference_split``.
+            images: (N, C, H, W) uint8 of ``reference_split``, at least the first ``num_reference``.
         """
         if not self._needs_reference:
             return
@@ -134,6 +134,7 @@ class Evaluator:
         images_seen: int,
         weights: str,
         sampler: Mapping[str, Any],
+        labels: Mapping[str, Any] | None = None,
         rank: int = 0,
         world_size: int = 1,
         progress: Callable[[int], None] = lambda done: None,
@@ -145,6 +146,7 @@ class Evaluator:
             images_seen: real images that the model was trained on, for the record.
             weights: ``ema`` or ``raw``.
             sampler: the model's sampler settings.
+            labels: the law of the classes that the model draws, None for a model without classes.
             rank: this process, from 0.
             world_size: number of processes.
             progress: called with the number of samples this process has drawn.
@@ -161,7 +163,7 @@ class Evaluator:
                 for metric in metrics.values():
                     metric.update(features, indices.to(device))
                 progress(int(indices[-1]) + 1)
-        return [self._score(name, metric, images_seen, weights, sampler) for name, metric in metrics.items()]
+        return [self._score(name, metric, images_seen, weights, sampler, labels) for name, metric in metrics.items()]
 
     def to(self, device: torch.device) -> Evaluator:
         """Move the extractor to ``device``; scores are computed there."""
@@ -183,7 +185,13 @@ class Evaluator:
         return to_uint8(sample(size, rng)), torch.arange(first, first + size)
 
     def _score(
-        self, name: str, metric: ScoreMetric, images_seen: int, weights: str, sampler: Mapping[str, Any]
+        self,
+        name: str,
+        metric: ScoreMetric,
+        images_seen: int,
+        weights: str,
+        sampler: Mapping[str, Any],
+        labels: Mapping[str, Any] | None,
     ) -> Score:
         value, std = metric.compute()
         protocol = {
@@ -192,7 +200,7 @@ class Evaluator:
             "reference": self._reference_protocol if metric.needs_reference else None,
             "num_samples": self.num_samples,
             "block_size": self.block_size,
-            "labels": None,
+            "labels": dict(labels) if labels else None,
             "weights": weights,
             "sampler": dict(sampler),
             "seed": self.seed,

@@ -44,6 +44,8 @@ class GenerativeModel(pl.LightningModule):
         averaged_networks: those of them that a moving average follows.
         seed: the run's seed.
         images_per_iteration: images over all ranks in the latest iteration.
+        label_law: probabilities of the classes that a conditional model draws where it is given no labels, part of
+            every score's protocol; None for a model without classes.
         batch_ended_at: `time.perf_counter` when the latest iteration and its callbacks were done.
     """
 
@@ -59,6 +61,7 @@ class GenerativeModel(pl.LightningModule):
         self.images_per_iteration = 0
         self.batch_ended_at = 0.0
         self.average: WeightAverage | None = None
+        self.label_law: list[float] | None = None
 
     @abstractmethod
     def training_iteration(self, batch: ImageBatch) -> dict[str, Tensor]:
@@ -71,6 +74,12 @@ class GenerativeModel(pl.LightningModule):
     def sampler_settings(self) -> dict[str, Any]:
         """JSON-able settings, beside the weights, that change what `sample` draws; part of every score's protocol."""
         return {}
+
+    def draw_labels(self, num_samples: int, *, generator: torch.Generator) -> Tensor:
+        """Labels (num_samples,) int64 from ``label_law``, which must be set: the training set's."""
+        assert self.label_law is not None
+        law = torch.tensor(self.label_law, dtype=torch.float64, device=generator.device)
+        return torch.multinomial(law, num_samples, replacement=True, generator=generator).to(self.device)
 
     def networks(self) -> dict[str, nn.Module]:
         """The trained networks by name."""

@@ -21,8 +21,8 @@ RUN_VARIABLE = "LIGHTNING_GEN_RUN"
 DEFINING_KEYS = ("model", "data", "metrics", "ema", "seed", "compile")
 """Config sections that make a run what it is: they name it, and a resume may not change them."""
 
-LOCATION_KEYS = ("data_dir", "cache_dir", "residency")
-"""Options within those sections that say where and not what."""
+LOCATION_KEYS = ("data_dir", "cache_dir", "residency", "num_workers")
+"""Options within those sections, at any depth, that say where and not what."""
 
 
 def claim_run(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
@@ -93,14 +93,15 @@ def _checkpoint_of(config: Mapping[str, Any], run: RunDirectory) -> Path:
 
 def defining(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a config that makes the run what it is (`DEFINING_KEYS` and the length), without locations."""
-    sections = {
-        key: {name: value for name, value in config[key].items() if name not in LOCATION_KEYS}
-        if isinstance(config[key], Mapping)
-        else config[key]
-        for key in DEFINING_KEYS
-    }
+    sections = {key: _without_locations(config[key]) for key in DEFINING_KEYS}
     trainer = {key: config["trainer"][key] for key in ("max_steps", "max_epochs", "precision")}
     return {**sections, "trainer": trainer}
+
+
+def _without_locations(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    return {name: _without_locations(item) for name, item in value.items() if name not in LOCATION_KEYS}
 
 
 def check_same_run(run: RunDirectory, config: Mapping[str, Any]) -> None:

@@ -31,6 +31,7 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
         self.interpolations = path / "interpolations"
+        self.labelled_file = path / "labelled.json"
 
     @property
     def last_checkpoint(self) -> Path:
@@ -70,6 +71,20 @@ class RunDirectory:
     def read_metrics(self) -> list[dict[str, Any]]:
         """The whole lines of ``metrics.jsonl``; a line torn by a crash is left out."""
         return list(self._metric_lines())
+
+    def keep_labelled(self, indices: list[int], *, write: bool) -> list[int]:
+        """The training images that keep their label in this run: those kept before, else ``indices``.
+
+        Args:
+            indices: those that were drawn now.
+            write: whether this process keeps them.
+        """
+        if self.labelled_file.exists():
+            kept: list[int] = json.loads(self.labelled_file.read_text(encoding="utf-8"))["indices"]
+            return kept
+        if write:
+            write_text(self.labelled_file, json.dumps({"indices": indices}))
+        return indices
 
     def rewind_metrics(self, iteration: int) -> None:
         """Forget the evaluations after ``iteration``, which a resumed run will make again."""

@@ -9,8 +9,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from lightning_gen.data import ImageBatch
-from lightning_gen.data.digits import DigitsDataModule
-from lightning_gen.data.mnist import MNISTDataModule
+from lightning_gen.data.sets.digits import DigitsDataModule
+from lightning_gen.data.sets.mnist import MNISTDataModule
 from lightning_gen.errors import UserError
 
 
@@ -47,7 +47,7 @@ def test_validation_images_leave_the_training_set() -> None:
 
 def test_batches_become_floats_in_minus_one_to_one() -> None:
     data = DigitsDataModule("unused")
-    batch = data.on_after_batch_transfer(ImageBatch(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), None), 0)
+    batch = data.on_after_batch_transfer((ImageBatch(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), None),), 0)
     assert batch.images.tolist() == [[[[-1.0, 1.0]]]]
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_gen.data.digits import DigitsDataModule
+from lightning_gen.data.sets.digits import DigitsDataModule
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.extractors import create_extractor
 from lightning_gen.metrics.extractors.lenet import WEIGHTS_DIR, training_record

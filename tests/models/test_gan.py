@@ -7,8 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from lightning_gen.data import ImageSet, InMemoryLoader
-from lightning_gen.data.digits import DigitsDataModule
+from lightning_gen.data.sets.digits import DigitsDataModule
 from lightning_gen.errors import UserError
 from lightning_gen.models.base import frozen
 from lightning_gen.models.capabilities import Latents, Reconstructs, Samples
@@ -191,10 +190,3 @@ def test_mistakes_in_the_config_are_one_line(options: dict[str, Any], message: s
     with pytest.raises(UserError, match=message) as caught:
         small_gan(**options).configure_optimizers()
     assert "\n" not in str(caught.value)
-
-
-def test_in_memory_batches_reach_the_model_as_floats() -> None:
-    loader = InMemoryLoader(ImageSet(torch.zeros(4, 1, 2, 2, dtype=torch.uint8)), 2, seed=0)
-    batch = next(iter(loader))
-    assert batch.images.dtype == torch.uint8
-    assert batch.labels is None

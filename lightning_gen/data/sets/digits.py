@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,10 +22,10 @@ class DigitsDataModule(ImageDataModule):
     """
 
     name = "digits"
-    class_names = tuple("0123456789")
+    class_names: Sequence[str] = tuple("0123456789")
     image_channels = 1
 
-    def load(self, split: Literal["train", "test"]) -> ImageSet:
+    def load(self, split: str) -> ImageSet:
         """Read, enlarge and split the digits."""
         if self.image_size < 8:
             raise UserError(f"digits are 8x8 or larger, not {self.image_size}x{self.image_size}: set data.image_size")
@@ -35,7 +35,7 @@ class DigitsDataModule(ImageDataModule):
         )
         chosen = np.sort(train if split == "train" else test)
         levels = np.rint(digits.images[chosen] * (255 / 16)).astype(np.uint8)
-        # Pillow resizes uint8 in fixed point: the pixels, and so the digest, are the same on every machine.
+        # Enlarged by Pillow, whose rounding the published digests and the extractor's training images have.
         size = (self.image_size, self.image_size)
         enlarged = [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in levels]
         return ImageSet(torch.from_numpy(np.stack(enlarged)[:, None]), torch.from_numpy(digits.target[chosen]).long())

@@ -1,0 +1,41 @@
+"""Which classes there are, how often, and which images keep their label."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lightning_gen.errors import UserError
+from lightning_gen.seeds import make_rng
+
+
+def class_law(labels: Tensor, num_classes: int) -> list[float]:
+    """The share of each class among labels (N,) int64: num_classes numbers that sum to 1."""
+    return (torch.bincount(labels, minlength=num_classes).double() / len(labels)).tolist()
+
+
+def labelled_subset(labels: Tensor, num_classes: int, per_class: int, seed: int) -> Tensor:
+    """Images that keep their label in semi-supervised training: equally many of each class, drawn by ``seed``.
+
+    Args:
+        labels: (N,) int64.
+        num_classes: K.
+        per_class: images of each class.
+        seed: another seed draws other images.
+
+    Returns:
+        (K * per_class,) int64 indices, ascending.
+
+    Raises:
+        UserError: a class has fewer images.
+    """
+    if per_class < 1:
+        raise UserError(f"data.labelled_per_class must be at least 1, not {per_class}")
+    chosen = []
+    for label in range(num_classes):
+        members = (labels == label).nonzero().flatten()
+        if len(members) < per_class:
+            raise UserError(f"class {label} has {len(members)} training images, less than data.labelled_per_class")
+        order = torch.randperm(len(members), generator=make_rng("labelled", seed, label))
+        chosen.append(members[order[:per_class]])
+    return torch.cat(chosen).sort().values

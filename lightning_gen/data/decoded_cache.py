@@ -27,9 +27,9 @@ BLOCK_SIZE = 64
 def decoded(source: EncodedSet, folder: Path, name: str, num_workers: int) -> ImageSet:
     """The images of ``source``, decoded once into a file below ``folder`` and mapped into memory.
 
-    The place is named by a digest of the encoded images, labels and decoding, so what is stale is never read. Any number
-    of processes may ask at once: the first decodes under a lock, the others map its file. What a killed process left is
-    removed. Damaged images are left out if the source skips them.
+    The place is named by a digest of the encoded images, labels and decoding, so what is stale is never read. Any
+    number of processes may ask at once: the first decodes under a lock, the others map its file. What a killed process
+    left is removed. Damaged images are left out if the source skips them.
 
     Args:
         source: what to decode.

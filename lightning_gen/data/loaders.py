@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,6 +57,9 @@ class TrainingLoader:
     def load(self, number: int) -> Columns:
         """Batch ``number``."""
 
+    def close(self) -> None:
+        """Let go of what the loader holds beside its sets."""
+
 
 class InMemoryLoader(TrainingLoader):
     """Batches by one vectorised gather from sets in memory: no workers, no copies but the batch.
@@ -80,7 +84,7 @@ class InMemoryLoader(TrainingLoader):
 class StreamingLoader(TrainingLoader):
     """Batches that worker processes decode ahead of their use, with nothing kept.
 
-    The workers go on over the end of an epoch; they stop when the loader is moved to another position or dropped.
+    The workers go on over the end of an epoch; they stop when the loader is closed, moved or dropped.
 
     Args:
         sources: where images are drawn from.
@@ -96,21 +100,28 @@ class StreamingLoader(TrainingLoader):
         self.sources = sources
         self.num_workers = num_workers
         self.pin_memory = pin_memory
-        self._stream: Iterator[Columns] | None = None
+        self._stream: Generator[Columns] | None = None
         self._stream_position = 0
 
     def load(self, number: int) -> Columns:
         """Batch ``number``, at once if it is the next one."""
         if self._stream is None or self._stream_position != number:
-            self._stream = run_in_workers(
-                self._decode, itertools.count(number), self.num_workers, pin_memory=self.pin_memory
-            )
+            self.close()
+            # The task does not know the loader: in a cycle of references workers would end only when it is collected.
+            task = partial(_draw_batch, self.sources, self.plan)
+            self._stream = run_in_workers(task, itertools.count(number), self.num_workers, pin_memory=self.pin_memory)
         self._stream_position = number + 1
         return next(self._stream)
 
-    def _decode(self, number: int) -> Columns:
-        draws = self.plan.draws(number)
-        return tuple(source.batch(*draw) for source, draw in zip(self.sources, draws, strict=True))
+    def close(self) -> None:
+        """Stop the workers; the position stays."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _draw_batch(sources: Sequence[ImageSource], plan: BatchPlan, number: int) -> Columns:
+    return tuple(source.batch(*draw) for source, draw in zip(sources, plan.draws(number), strict=True))
 
 
 class OrderedLoader:

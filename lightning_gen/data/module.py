@@ -107,6 +107,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.labelled_batch_size = labelled_batch_size or batch_size
         self._splits: dict[str, ImageSource] = {}
         self._labelled: Tensor | None = None
+        self._training_loader: TrainingLoader | None = None
 
     @abstractmethod
     def load(self, split: str) -> ImageSource:
@@ -229,9 +230,19 @@ class ImageDataModule(pl.LightningDataModule):
         sizes = [self.batch_size, self.labelled_batch_size][: len(sources)]
         plan = BatchPlan(list(map(len, sources)), sizes, seed=self.seed, rank=rank, world_size=world_size)
         if residency == "stream":
-            return StreamingLoader(sources, plan, self._workers(), pin_memory=device.type == "cuda")
-        sets = [source for source in sources if isinstance(source, ImageSet)]
-        return InMemoryLoader([images.to(device) for images in sets] if residency == "device" else sets, plan)
+            pin_memory = device.type == "cuda"
+            self._training_loader = StreamingLoader(sources, plan, self._workers(), pin_memory=pin_memory)
+        else:
+            sets = [source for source in sources if isinstance(source, ImageSet)]
+            sets = [images.to(device) for images in sets] if residency == "device" else sets
+            self._training_loader = InMemoryLoader(sets, plan)
+        return self._training_loader
+
+    def teardown(self, stage: str) -> None:
+        """Stop the workers that decode for training."""
+        del stage
+        if self._training_loader is not None:
+            self._training_loader.close()
 
     def val_dataloader(self) -> Any:
         """Batches of ``val`` in order, each image once over all ranks; none without ``validation_share``."""

@@ -39,7 +39,7 @@ class PairDataModule(ImageDataModule):
 
 
 class UnpairedDataModule(PairDataModule):
-    """Two sets of unrelated images: the splits ``train`` and ``test`` are domain B, ``train_a`` and ``test_a`` domain A.
+    """Two sets of unrelated images: splits ``train`` and ``test`` are domain B, ``train_a`` and ``test_a`` domain A.
 
     An epoch is one pass over the larger set; the smaller one is drawn from again and again.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -35,7 +35,7 @@ class _Numbers(Sampler[int]):
 
 def run_in_workers(
     task: Callable[[int], T], numbers: Iterable[int], num_workers: int, *, pin_memory: bool = False, ahead: int = 4
-) -> Iterator[T]:
+) -> Generator[T]:
     """``task(number)`` of every number, in order, computed ahead in worker processes.
 
     Args:

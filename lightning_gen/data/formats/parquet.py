@@ -97,8 +97,8 @@ def label_column(table: pyarrow.Table, column: str, known: list[str] | None = No
         labels = torch.tensor(values)
         if labels.min() < 0 or labels.max() >= len(names):
             raise UserError(
-                f"column {column!r} holds labels from {labels.min()} to {labels.max()}, where 0 to {len(names) - 1} are "
-                "known: set data.label_column"
+                f"column {column!r} holds labels from {labels.min()} to {labels.max()}, where 0 to {len(names) - 1} "
+                "are known: set data.label_column"
             )
         return labels, names
     if all(isinstance(value, str) for value in values):

@@ -104,7 +104,7 @@ def _fill(source: EncodedSet, folder: Path, name: str, num_workers: int) -> None
             transient=True,
             disable=len(loader) < 32,
         ):
-            file.write(batch.images.numpy().data)
+            file.write(batch.images.contiguous().numpy().data)
             number += len(batch.images)
             if batch.labels is not None:
                 labels.append(batch.labels)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from lightning_gen.data.batches import ImageBatch
 from lightning_gen.data.formats.decoding import Frame, decode_image
@@ -83,13 +84,13 @@ class EncodedSet(ImageSource):
                     break
             else:
                 raise UserError(f"none of the {len(self)} images can be read, the first is {self.records.name(0)}")
-        return ImageBatch(torch.stack(images), None if self.labels is None else self.labels[used])
+        return ImageBatch(_stack(images), None if self.labels is None else self.labels[used])
 
     def read(self, indices: Tensor) -> ImageBatch:
         """The uint8 images at ``indices``; damaged ones that are skipped are left out."""
         images = {index: self.image(index, 0) for index in indices.tolist()}
         whole = {index: image for index, image in images.items() if image is not None}
-        stacked = torch.stack(list(whole.values())) if whole else torch.empty(0, *self.image_shape, dtype=torch.uint8)
+        stacked = _stack(list(whole.values())) if whole else torch.empty(0, *self.image_shape, dtype=torch.uint8)
         return ImageBatch(stacked, None if self.labels is None else self.labels[list(whole)])
 
     def image(self, index: int, epoch: int) -> Tensor | None:
@@ -135,3 +136,11 @@ class EncodedSet(ImageSource):
             "channels": self.channels,
             "on_error": self.on_error,
         }
+
+
+def _stack(images: list[Tensor]) -> Tensor:
+    """Images (C, H, W) as a batch (N, C, H, W), in a worker straight into the memory that it shares.
+
+    The channels stay last in memory, as decoders leave them: a plain copy, where reordering would cost a third more.
+    """
+    return default_collate([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)

@@ -267,6 +267,8 @@ class ImageDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Columns, dataloader_idx: int) -> Batch:
         """Turn uint8 images into float32 in [-1, 1] on their device; augment those that are trained on."""
         del dataloader_idx
+        # Decoders leave the channels last; models get one layout, and so the same bits, wherever images come from.
+        batch = tuple(column._replace(images=column.images.contiguous()) for column in batch)
         if self.trainer is None or not self.trainer.training:
             return self.assemble(tuple(column._replace(images=to_float(column.images)) for column in batch))
         # Drawn afresh from the position in training: ranks differ, and a resumed run draws the same.

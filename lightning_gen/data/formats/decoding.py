@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.io import ImageReadMode, decode_jpeg
@@ -18,8 +18,7 @@ from lightning_gen.errors import UserError, first_line
 DECODING_VERSION = 1
 """Part of every decoded cache's key: raise it when other pixels come out."""
 
-EXIF_ORIENTATION = 0x0112
-JPEG_END = b"\xff\xd9"
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
 def resize(images: Tensor, height: int, width: int) -> Tensor:
@@ -99,34 +98,37 @@ def decode_image(content: bytes, name: str, channels: int) -> Tensor:
     Raises:
         UserError: not an image, damaged, animated, or of a kind that has no obvious 8-bit form.
     """
+    pixels = _decode_plain_jpeg(content, channels)
+    if pixels is not None:
+        return pixels
     try:
         image = Image.open(io.BytesIO(content))
         # An MPO is a photograph with its preview.
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
             raise UserError(f"{name} has {image.n_frames} frames, not one: remove it, or set data.on_error=skip")  # type: ignore[attr-defined]
-        orientation = image.getexif().get(EXIF_ORIENTATION, 1) if "exif" in image.info else 1
-        pixels = _decode_plain_jpeg(content, image, channels)
-        if pixels is None:
-            pixels = _to_tensor(_to_mode(image, "L" if channels == 1 else "RGB"))
+        return _to_tensor(_to_mode(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB"))
     except UnidentifiedImageError as error:
         raise UserError(f"{name} is not an image: remove it, or set data.on_error=skip") from error
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(f"{name} is damaged ({first_line(error)}): replace it, or set data.on_error=skip") from error
-    return _turn_upright(pixels, orientation)
 
 
-def _decode_plain_jpeg(content: bytes, image: Image.Image, channels: int) -> Tensor | None:
-    # torchvision's decoder gives Pillow's pixels in two thirds of the time, but takes a truncated file for a whole one:
-    # that, and everything unusual, is left to Pillow.
-    if image.format != "JPEG" or not ((image.mode == "RGB" and channels == 3) or image.mode == "L"):
-        return None
-    if not content.rstrip(b"\0").endswith(JPEG_END):
+def _decode_plain_jpeg(content: bytes, channels: int) -> Tensor | None:
+    """Pixels of a whole grey or RGB JPEG, or None for anything else.
+
+    torchvision's decoder gives Pillow's pixels in two thirds of the time, but takes a truncated file for a whole one:
+    that, and what needs a conversion, is left to Pillow.
+    """
+    if not (content.startswith(JPEG_START) and content.rstrip(b"\0").endswith(JPEG_END)):
         return None
     try:
         encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        return decode_jpeg(encoded, ImageReadMode.RGB if channels == 3 else ImageReadMode.GRAY)
+        pixels = decode_jpeg(encoded, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
     except RuntimeError:
         return None
+    if len(pixels) == channels:
+        return pixels
+    return pixels.expand(channels, -1, -1) if len(pixels) == 1 else None
 
 
 def _to_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -148,14 +150,3 @@ def _to_tensor(image: Image.Image) -> Tensor:
     # np.array copies, so the tensor owns its memory.
     pixels = torch.from_numpy(np.array(image))
     return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-
-
-def _turn_upright(pixels: Tensor, orientation: int) -> Tensor:
-    """Undo EXIF orientations 2..8 (Exif 2.32, table 6) of (C, H, W)."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels.flip(2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels.flip(1)
-    return pixels

@@ -62,6 +62,7 @@ class FileRecords(Records):
     def read(self, index: int) -> bytes:
         """The file's bytes."""
         try:
-            return Path(self.name(index)).read_bytes()
+            with open(self._paths[index], "rb", buffering=0) as file:
+                return file.read()
         except OSError as error:
             raise UserError(f"{self.name(index)} cannot be read ({first_line(error)})") from error

@@ -40,11 +40,13 @@ class RankSpy(Callback):
         pl_module.generator.register_forward_pre_hook(note)  # type: ignore[operator, union-attr]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *args: Any) -> None:
-        self.images += [hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in batch.images]
+        self.images += [hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest() for image in batch.images]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         digest = hashlib.sha256()
         for parameter in pl_module.parameters():
             digest.update(parameter.detach().contiguous().numpy().tobytes())
         report = {"latents": self.latents, "images": self.images, "parameters": digest.hexdigest()}
+        indices = trainer.datamodule.labelled_indices  # type: ignore[attr-defined]
+        report["labelled"] = None if indices is None else indices.tolist()
         (self.folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(report))

@@ -34,7 +34,7 @@ def decoded(source: EncodedSet, folder: Path, name: str, num_workers: int) -> Im
     Args:
         source: what to decode.
         folder: of all such files.
-        name: of the set and split, for the file's name and the progress bar.
+        name: of the set and split, for messages and the progress bar.
         num_workers: processes that decode.
 
     Raises:
@@ -43,7 +43,7 @@ def decoded(source: EncodedSet, folder: Path, name: str, num_workers: int) -> Im
     if source.frame.crop == "random":
         raise UserError("data.crop=random is drawn anew in every epoch: set data.residency=stream")
     key = hashlib.sha256(canonical_json(source.content()).encode()).hexdigest()[:24]
-    place = folder / f"{name}-{key}"
+    place = folder / key
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{place.name}.lock"):
@@ -117,7 +117,12 @@ def _fill(source: EncodedSet, folder: Path, name: str, num_workers: int) -> None
         with (folder / "labels.npy").open("wb") as file:
             np.save(file, torch.cat(labels).numpy())
             _to_disk(file)
-    facts = {"shape": [number, *source.image_shape], "labelled": bool(labels), "skipped": len(source) - number}
+    facts = {
+        "name": name,
+        "shape": [number, *source.image_shape],
+        "labelled": bool(labels),
+        "skipped": len(source) - number,
+    }
     with (folder / "facts.json").open("w", encoding="utf-8") as text:
         text.write(json.dumps(facts))
         _to_disk(text)

@@ -56,7 +56,8 @@ def test_a_damaged_image_is_counted(tmp_path: Path) -> None:
     folder.mkdir()
     for index in range(5):
         Image.new("RGB", (8, 8), (index * 50, 0, 255)).save(folder / f"{index}.png")
-    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:60])
+    Image.effect_noise((64, 64), 50).save(folder / "2.png")
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:1000])
     options = ["data", "image_folder", f"path={folder}", f"paths.output_dir={tmp_path}", "image_size=8"]
     with pytest.raises(UserError, match=r"2\.png is damaged"):
         call(*options, "-o", tmp_path / "a.png")

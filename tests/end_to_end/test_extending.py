@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from lightning_gen.configuration import compose_config
+from lightning_gen.data import ImageDataModule, ImageSet
 from lightning_gen.metrics.base import ScoreMetric, ScoreValue, score_metrics
 from lightning_gen.metrics.extractors import Features
 from lightning_gen.models.base import GenerativeModel
@@ -22,15 +24,21 @@ from tests.conftest import ROOT, SMALL
 
 
 @pytest.fixture
-def documented_model(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Path of the class in the guide's example, from a module made of the guide's text."""
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
-    module = types.ModuleType("documented_model")
-    names = {"GenerativeModel": GenerativeModel, "build_optimizer": build_optimizer, "construct": construct, "nn": nn}
-    module.__dict__.update(names)
-    exec(code, module.__dict__)
-    monkeypatch.setitem(sys.modules, "documented_model", module)
-    return "documented_model:Autoencoder"
+def guide(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of a module made of the guide's examples."""
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
+    assert len(examples) == 2
+    module = types.ModuleType("guide")
+    module.__dict__.update(
+        {"GenerativeModel": GenerativeModel, "build_optimizer": build_optimizer, "construct": construct, "nn": nn},
+        ImageDataModule=ImageDataModule,
+        ImageSet=ImageSet,
+        torch=torch,
+    )
+    for code in examples:
+        exec(code, module.__dict__)
+    monkeypatch.setitem(sys.modules, "guide", module)
+    return "guide"
 
 
 class Flat(nn.Module):
@@ -46,17 +54,24 @@ class Flat(nn.Module):
         return self.layers(images).unflatten(1, self.image_shape)
 
 
-def test_the_guides_model_trains_and_is_recorded(documented_model: str, tmp_path: Path) -> None:
+def test_the_guides_model_trains_and_is_recorded(guide: str, tmp_path: Path) -> None:
     config = compose_config([*SMALL, "trainer.max_steps=30", "ema=none", "metrics.metrics=[frechet_distance]"])
     spec = {"_target_": "tests.end_to_end.test_extending.Flat", "width": 16}
     optimizer = {"name": "Adam", "lr": 1e-3}
-    model = {"_target_": documented_model, "network": spec, "optimizer": optimizer}
+    model = {"_target_": f"{guide}:Autoencoder", "network": spec, "optimizer": optimizer}
     record = train({**config, "model": model, "metrics": None, "experiment_name": "autoencoder"})
     assert record is not None
     assert (record["status"], record["iterations"]) == ("completed", 30)
     assert record["parameters"] == {"network": 2 * 1024 * 16 + 16 + 1024}
     checkpoints = tmp_path / "runs" / "autoencoder" / record["run_name"] / "checkpoints"
     assert (checkpoints / "last.ckpt").is_file()
+
+
+def test_the_guides_data_set_trains_and_is_recorded(guide: str) -> None:
+    config = compose_config([*SMALL, "trainer.max_steps=3", "data.labelled_per_class=4", "data.residency=stream"])
+    record = train({**config, "data": {**config["data"], "_target_": f"{guide}:CheckersDataModule"}, "metrics": None})
+    assert record is not None
+    assert (record["status"], record["data"], record["images_seen"]) == ("completed", "checkers", 96)
 
 
 def test_a_metric_is_one_registered_class(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -727,7 +727,12 @@ def test_a_parquet_file_without_rows_is_refused(tmp_path: Path, cache: dict[str,
 
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(png(20)[:-20], "is damaged"), (b"text", "is not an image"), (None, "holds no image bytes")],
+    [
+        (encode(noise(40, 40), "PNG")[:2000], "is damaged"),
+        (b"text", "is not an image"),
+        (None, "holds no image bytes"),
+    ],
+    ids=["truncated", "text", "missing"],
 )
 def test_a_broken_or_missing_image_in_a_parquet_file_is_refused_or_skipped(
     tmp_path: Path, cache: dict[str, Any], content: Any, problem: str, caplog: pytest.LogCaptureFixture

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 from torch import Tensor
 
 from lightning_gen.data.formats import decoding
@@ -277,6 +277,8 @@ def test_a_gif_of_one_frame_is_an_image_and_one_of_three_is_not(tmp_path: Path) 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.*", "ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
 def test_damage_is_a_user_error_or_goes_unnoticed_but_never_another_exception(kind: str) -> None:
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow cannot write AVIF")
     options: dict[str, Any] = {} if kind in ("GIF", "BMP") else {"exif": exif(6)}
     whole = encode(noise(12, 12), kind, **options)
     rng = np.random.default_rng(0)

@@ -247,13 +247,13 @@ def memory(pid: str, file: str, *keys: str) -> float:
 
 
 def epoch_memory(folder: Path, residency: str, result: Any) -> None:
-    """Peak memory of this process before and after an epoch of the JPEG files, and what its workers have of their own."""
+    """Peak memory of this process before and after an epoch of the JPEG files, and what its workers have besides."""
     before = memory("self", "status", "VmHWM")
     loader = photos_loader(folder, 64, residency)
     for _ in loader:
         pass
     workers = [str(child.pid) for child in multiprocessing.active_children()]
-    own = sum(memory(pid, "smaps_rollup", "Private_Clean", "Private_Dirty") for pid in workers)
+    own = sum(memory(pid, "smaps_rollup", "Private_Dirty") for pid in workers)
     loader.close()
     result.put((before, memory("self", "status", "VmHWM"), own))
 

@@ -111,7 +111,7 @@ def _fill(source: EncodedSet, folder: Path, name: str, num_workers: int) -> None
         _to_disk(file)
     if not number:
         raise UserError(
-            f"none of the {len(source)} images of {name} can be read, the first is {source.records.name(0)}"
+            f"none of the {len(source)} images of {name} can be read, such as {source.records.name(0)}: set data.path"
         )
     if labels:
         with (folder / "labels.npy").open("wb") as file:

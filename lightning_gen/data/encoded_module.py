@@ -20,6 +20,11 @@ log = logging.getLogger(__name__)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif", ".jp2")
 
 
+def is_clutter(path: Path) -> bool:
+    """Whether a file or folder is one that systems leave in folders of images: hidden, thumbnails, resource forks."""
+    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini", "__MACOSX")
+
+
 class EncodedDataModule(ImageDataModule):
     """Images that are decoded, cut to a square and resized with antialiasing.
 
@@ -60,7 +65,7 @@ class EncodedDataModule(ImageDataModule):
         return self.encoded(FileRecords(paths), labels, split)
 
     def list_images(self, folder: Path, *, recursive: bool = False) -> list[Path]:
-        """The image files of a folder, ordered by name; hidden files are passed over.
+        """The image files of a folder, ordered by name; hidden files and what systems leave are passed over.
 
         Raises:
             UserError: no such folder, no image in it, or, unless ``on_error`` is ``skip``, a file that is no image.
@@ -71,8 +76,8 @@ class EncodedDataModule(ImageDataModule):
             raise UserError(f"{folder} cannot be read ({error.strerror}): set data.path") from error
         images = []
         for path in found:
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts) or path.name == "Thumbs.db"
-            if hidden or path.is_dir():
+            inside = [path, *(parent for parent in path.parents if parent.is_relative_to(folder) and parent != folder)]
+            if path.is_dir() or any(map(is_clutter, inside)):
                 continue
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 images.append(path)

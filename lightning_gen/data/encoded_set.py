@@ -83,7 +83,9 @@ class EncodedSet(ImageSource):
                     used.append(index % len(self))
                     break
             else:
-                raise UserError(f"none of the {len(self)} images can be read, the first is {self.records.name(0)}")
+                raise UserError(
+                    f"none of the {len(self)} images can be read, such as {self.records.name(0)}: set data.path"
+                )
         return ImageBatch(_stack(images), None if self.labels is None else self.labels[used])
 
     def read(self, indices: Tensor) -> ImageBatch:

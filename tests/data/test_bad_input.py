@@ -591,13 +591,19 @@ def emptied(content: bytes) -> bytes:
     return b""
 
 
-@pytest.mark.parametrize("damage", [cut_off, overwritten, replaced_by_text, emptied])
-@pytest.mark.parametrize("kind", KINDS)
+# A plain tar has no checksum of its members, so what is overwritten in the middle of one cannot be told.
+DAMAGES = [
+    (kind, damage)
+    for kind in KINDS
+    for damage in (cut_off, overwritten, replaced_by_text, emptied)
+    if (kind, damage) != ("tar", overwritten)
+]
+
+
+@pytest.mark.parametrize(("kind", "damage"), DAMAGES)
 def test_a_damaged_archive_is_named_and_leaves_nothing(
     tmp_path: Path, cache: dict[str, Any], kind: str, damage: Callable[[bytes], bytes]
 ) -> None:
-    if (kind, damage) == ("tar", overwritten):
-        pytest.skip("a plain tar has no checksum of its members")
     path = make_archive(tmp_path / f"photos.{kind}", noisy())
     path.write_bytes(damage(path.read_bytes()))
     with refused(str(path), "download it again"):

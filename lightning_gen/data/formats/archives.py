@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import shutil
 import tarfile
@@ -14,6 +16,7 @@ from filelock import FileLock
 from lightning_gen.errors import UserError, first_line
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError)
 
 
 def is_archive(path: Path) -> bool:
@@ -21,15 +24,12 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def unpack(archive: Path, folder: Path) -> Path:
+def unpack(archive: Path, folder: Path) -> None:
     """Unpack an archive once; the folder appears whole or not at all, and any number of processes may ask.
 
     Args:
         archive: one of `ARCHIVE_SUFFIXES`.
         folder: where its content goes; if it exists, nothing is done.
-
-    Returns:
-        ``folder``, or its only subfolder where the archive holds no more than that.
 
     Raises:
         UserError: a damaged archive, a member outside the folder, a full disk.
@@ -40,20 +40,24 @@ def unpack(archive: Path, folder: Path) -> Path:
             unfinished = folder.with_name(f".{folder.name}.unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             try:
+                unfinished.mkdir()
                 _extract(archive, unfinished)
                 os.replace(unfinished, folder)
             except (tarfile.FilterError, ValueError) as error:
                 raise UserError(
-                    f"{archive} is refused, a file in it would be written outside its folder ({first_line(error)})"
+                    f"{archive} is refused, a file in it would be written outside its folder ({first_line(error)}): "
+                    "download it again, from a source that you trust"
                 ) from error
-            except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            except DAMAGE as error:
                 raise UserError(f"{archive} is damaged ({first_line(error)}): download it again") from error
-            except OSError as error:
-                raise UserError(f"{archive} cannot be unpacked to {folder.parent} ({first_line(error)})") from error
+            except (OSError, RuntimeError, NotImplementedError) as error:
+                # zipfile says of encrypted files RuntimeError, of compression that it does not know the other.
+                raise UserError(
+                    f"{archive} cannot be unpacked to {folder.parent} ({first_line(error)}): unpack it by hand, "
+                    "and set data.path to the folder"
+                ) from error
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
-    inside = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
-    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 
 def _extract(archive: Path, folder: Path) -> None:
@@ -67,3 +71,18 @@ def _extract(archive: Path, folder: Path) -> None:
     else:
         with tarfile.open(archive) as opened_tar:
             opened_tar.extractall(folder, filter="data")
+            _check_end(opened_tar)
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """Raise ReadError unless the archive ends where it seems to.
+
+    tarfile takes a damaged header for the end, and never comes to the checksum behind the last file.
+    """
+    stream = archive.fileobj
+    assert stream is not None
+    stream.seek(archive.offset)
+    if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError("a header in it is not readable")
+    while stream.read(2**20):
+        pass

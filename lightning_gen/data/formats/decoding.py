@@ -109,7 +109,9 @@ def decode_image(content: bytes, name: str, channels: int) -> Tensor:
         return _to_tensor(_to_mode(ImageOps.exif_transpose(image), "L" if channels == 1 else "RGB"))
     except UnidentifiedImageError as error:
         raise UserError(f"{name} is not an image: remove it, or set data.on_error=skip") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's readers raise nearly anything at damaged files
         raise UserError(f"{name} is damaged ({first_line(error)}): replace it, or set data.on_error=skip") from error
 
 

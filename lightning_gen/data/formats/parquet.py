@@ -61,7 +61,7 @@ def read_tables(folder: Path, split: str) -> pyarrow.Table:
     whole = folder / f"{split}.parquet"
     files = [whole] if whole.is_file() else sorted(folder.glob(f"{split}-*.parquet"))
     if not files:
-        raise UserError(f"{folder} holds no {split}.parquet: set data.path")
+        raise UserError(f"{folder} holds no {split}.parquet: set data.path to the folder that does")
     tables = []
     for file in files:
         try:
@@ -69,36 +69,44 @@ def read_tables(folder: Path, split: str) -> pyarrow.Table:
         except (OSError, pyarrow.ArrowException) as error:
             raise UserError(f"{file} is damaged ({first_line(error)}): download it again") from error
     try:
-        return pyarrow.concat_tables(tables)
+        table = pyarrow.concat_tables(tables)
     except pyarrow.ArrowException as error:
-        raise UserError(f"the {split} files in {folder} have different columns ({first_line(error)})") from error
+        raise UserError(
+            f"the {split} files in {folder} have different columns ({first_line(error)}): keep those of one set"
+        ) from error
+    if not table.num_rows:
+        raise UserError(f"{files[0]} has no rows: download it again, or set data.path")
+    return table
 
 
 def image_records(table: pyarrow.Table, column: str, place: str) -> ColumnRecords:
     """The images of a table's column."""
-    return ColumnRecords(_column(table, column, "data.image_column"), place)
+    return ColumnRecords(_column(table, column, "data.image_column", place), place)
 
 
-def label_column(table: pyarrow.Table, column: str, known: list[str] | None = None) -> tuple[Tensor, list[str]]:
+def label_column(
+    table: pyarrow.Table, column: str, place: str, known: list[str] | None = None
+) -> tuple[Tensor, list[str]]:
     """Labels (N,) int64 and class names of a table's integer or string column.
 
     Args:
         table: of one split.
         column: its name.
+        place: file or set that it is from, for messages.
         known: class names of the training split; None to take them from the hub's metadata where the file has it, else
             from what the column holds.
 
     Raises:
         UserError: no such column, labels that are neither, or a class that is not known.
     """
-    values = _column(table, column, "data.label_column").to_pylist()
+    values = _column(table, column, "data.label_column", place).to_pylist()
     if all(isinstance(value, int) for value in values):
         names = known or _class_names(table, column) or [str(label) for label in range(max(values) + 1)]
         labels = torch.tensor(values)
         if labels.min() < 0 or labels.max() >= len(names):
             raise UserError(
-                f"column {column!r} holds labels from {labels.min()} to {labels.max()}, where 0 to {len(names) - 1} "
-                "are known: set data.label_column"
+                f"{place}: column {column!r} holds labels from {labels.min()} to {labels.max()}, where 0 to "
+                f"{len(names) - 1} are known: set data.label_column"
             )
         return labels, names
     if all(isinstance(value, str) for value in values):
@@ -106,14 +114,17 @@ def label_column(table: pyarrow.Table, column: str, known: list[str] | None = No
         numbers = {name: number for number, name in enumerate(names)}
         unknown = sorted(set(values) - numbers.keys())
         if unknown:
-            raise UserError(f"column {column!r} holds {unknown[0]!r}, which the training split does not have")
+            raise UserError(
+                f"{place}: column {column!r} holds {unknown[0]!r}, which the training split does not have: set "
+                "data.label_column"
+            )
         return torch.tensor([numbers[value] for value in values]), names
-    raise UserError(f"column {column!r} holds neither whole numbers nor strings: set data.label_column")
+    raise UserError(f"{place}: column {column!r} holds neither whole numbers nor strings: set data.label_column")
 
 
-def _column(table: pyarrow.Table, column: str, key: str) -> pyarrow.ChunkedArray:
+def _column(table: pyarrow.Table, column: str, key: str, place: str) -> pyarrow.ChunkedArray:
     if column not in table.column_names:
-        raise UserError(f"No column {column!r} ({key}).{suggestion(column, table.column_names)}")
+        raise UserError(f"{place} has no column {column!r}: set {key}.{suggestion(column, table.column_names)}")
     return table[column]
 
 

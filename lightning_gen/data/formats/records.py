@@ -36,9 +36,16 @@ class Records(ABC):
         """SHA-256 (hexadecimal) of the encoded images at ``indices``, in that order; reads each once."""
         content = hashlib.sha256()
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for part in pool.map(lambda index: hashlib.sha256(self.read(index)).digest(), indices):
+            for part in pool.map(self._digest_one, indices):
                 content.update(part)
         return content.hexdigest()
+
+    def _digest_one(self, index: int) -> bytes:
+        try:
+            return hashlib.sha256(self.read(index)).digest()
+        except UserError:
+            # Reported, or skipped, when it is decoded.
+            return b"unreadable"
 
 
 class FileRecords(Records):
@@ -65,4 +72,6 @@ class FileRecords(Records):
             with open(self._paths[index], "rb", buffering=0) as file:
                 return file.read()
         except OSError as error:
-            raise UserError(f"{self.name(index)} cannot be read ({first_line(error)})") from error
+            raise UserError(
+                f"{self.name(index)} cannot be read ({first_line(error)}): remove it, or set data.on_error=skip"
+            ) from error

@@ -47,6 +47,8 @@ class CelebADataModule(EncodedDataModule):
         images = folder / "img_align_celeba"
         if not images.is_dir():
             unpack(folder / "img_align_celeba.zip", images)
+        # The zip file holds a folder of that name.
+        images = next(filter(Path.is_dir, [images / images.name]), images)
         try:
             published = CelebA(self.data_dir, split=split)
         except (RuntimeError, ValueError, OSError) as error:

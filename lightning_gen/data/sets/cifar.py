@@ -85,7 +85,7 @@ class CIFAR10DataModule(ImageDataModule):
         table = read_tables(folder, split)
         image_column, column = self.parquet_columns
         records = image_records(table, image_column, str(folder / f"{split}.parquet"))
-        labels, _ = label_column(table, column)
+        labels, _ = label_column(table, column, str(folder))
         pixels = [decode_image(records.read(index), records.name(index), 3).numpy() for index in range(len(records))]
         return ImageSet(torch.from_numpy(np.stack(pixels)), labels)
 

@@ -9,14 +9,19 @@ from typing import Any, Literal
 import torch
 from sklearn.model_selection import train_test_split
 
-from lightning_gen.data.encoded_module import EncodedDataModule
+from lightning_gen.data.encoded_module import EncodedDataModule, is_clutter
 from lightning_gen.data.encoded_set import EncodedSet
-from lightning_gen.data.formats.archives import is_archive, unpack
+from lightning_gen.data.formats.archives import ARCHIVE_SUFFIXES, is_archive, unpack
 from lightning_gen.errors import UserError
+
+SPLIT_FOLDERS = ("train", "test", "val", "trainA", "trainB", "testA", "testB", "A", "B")
+"""Names of folders that mean something by themselves."""
 
 
 def open_path(path: str, cache_dir: Path) -> Path:
     """The folder that ``data.path`` names; an archive is unpacked into the cache first.
+
+    Where an archive holds one folder alone that is no split, that is it.
 
     Raises:
         UserError: there is none, or the archive is damaged.
@@ -24,17 +29,27 @@ def open_path(path: str, cache_dir: Path) -> Path:
     place = Path(path)
     if is_archive(place) and place.is_file():
         facts = place.stat()
-        return unpack(place, cache_dir / "unpacked" / f"{place.name}-{facts.st_size}-{facts.st_mtime_ns}")
+        folder = cache_dir / "unpacked" / f"{place.name}-{facts.st_size}-{facts.st_mtime_ns}"
+        unpack(place, folder)
+        inside = [entry for entry in folder.iterdir() if not is_clutter(entry)]
+        alone = len(inside) == 1 and inside[0].is_dir() and inside[0].name not in SPLIT_FOLDERS
+        return inside[0] if alone else folder
     if not place.is_dir():
         raise UserError(f"data.path={path!r} is no folder or archive: set data.path")
     return place
 
 
+def set_name(path: str) -> str:
+    """What a set at ``data.path`` is called: the name of the folder, or of the archive without its suffix."""
+    name = Path(path).resolve().name
+    return next((name[: -len(suffix)] for suffix in ARCHIVE_SUFFIXES if name.lower().endswith(suffix)), name)
+
+
 class ImageFolderDataModule(EncodedDataModule):
     """Images in a folder, or in a zip or tar archive of one.
 
-    With subfolders ``train`` and ``test`` (or ``val``) these are the splits; otherwise all images are one set, of which
-    ``test_share`` is drawn for testing. Within a split, subfolders are classes, in the order of their names.
+    With subfolders ``train`` and ``test`` (or ``val``) these are the splits; otherwise all images (of ``train``) are
+    one set, of which ``test_share`` is drawn for testing. Within a split, subfolders are classes, ordered by name.
 
     Args:
         data_dir: not used.
@@ -59,7 +74,7 @@ class ImageFolderDataModule(EncodedDataModule):
         if not 0 <= test_share < 1:
             raise UserError(f"data.test_share must be in [0, 1), not {test_share}")
         self.path = open_path(path, self.cache_dir)
-        self.name = self.path.name
+        self.name = set_name(path)
         self.test_share = test_share
         self.split_folders = {
             name: self.path / name for name in ("train", "test", "val") if (self.path / name).is_dir()
@@ -68,25 +83,30 @@ class ImageFolderDataModule(EncodedDataModule):
             raise UserError(f"{self.path} has {', '.join(self.split_folders)} but no folder train: set data.path")
         if "val" in self.split_folders:
             self.split_folders.setdefault("test", self.split_folders.pop("val"))
-        top = self.split_folders.get("train", self.path)
-        subfolders = sorted(path.name for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))
+        self.training_folder = self.split_folders.get("train", self.path)
+        entries = sorted(self.training_folder.iterdir())
+        subfolders = [entry.name for entry in entries if entry.is_dir() and not is_clutter(entry)]
         if labels == "folders" and not subfolders:
-            raise UserError(f"{top} has no subfolders to be classes: set data.labels=none")
+            raise UserError(f"{self.training_folder} has no subfolders to be classes: set data.labels=none")
         self.class_names: Sequence[str] = [] if labels == "none" else subfolders
 
     def load(self, split: str) -> EncodedSet:
         """List one split."""
-        if self.split_folders:
-            if split not in self.split_folders:
-                raise UserError(f"{self.path} has no folder {split}: make one, or choose another split")
+        if split in self.split_folders and ("test" in self.split_folders or not self.test_share):
             return self._list(self.split_folders[split], split)
-        everything = self._list(self.path, split)
+        everything = self._list(self.training_folder, split)
         if not self.test_share:
             if split == "train":
                 return everything
             raise UserError(f"{self.path} has no folder {split}: set data.test_share, or choose the split train")
+        held_out = round(len(everything) * self.test_share)
+        if not 0 < held_out < len(everything):
+            raise UserError(
+                f"data.test_share={self.test_share} of the {len(everything)} images of {self.path} leaves none on one "
+                "side: set another data.test_share"
+            )
         train, test = train_test_split(
-            torch.arange(len(everything)).numpy(), test_size=self.test_share, random_state=self.split_seed
+            torch.arange(len(everything)).numpy(), test_size=held_out, random_state=self.split_seed
         )
         return everything.subset(torch.from_numpy(train if split == "train" else test).sort().values)
 
@@ -94,7 +114,7 @@ class ImageFolderDataModule(EncodedDataModule):
         if not self.class_names:
             return self.encoded_files(self.list_images(folder, recursive=True), None, split)
         for path in sorted(folder.iterdir()):
-            if path.name.startswith(".") or path.name in self.class_names:
+            if is_clutter(path) or path.name in self.class_names:
                 continue
             self.refuse(f"{path} belongs to none of the classes {', '.join(self.class_names)}")
         files = []

@@ -18,7 +18,7 @@ from lightning_gen.data.formats.records import FileRecords, Records
 from lightning_gen.data.image_set import ImageSet
 from lightning_gen.data.loaders import Columns
 from lightning_gen.data.pairs import PairDataModule
-from lightning_gen.data.sets.image_folder import open_path
+from lightning_gen.data.sets.image_folder import open_path, set_name
 from lightning_gen.errors import UserError
 
 
@@ -115,7 +115,7 @@ class PairedDataModule(EncodedDataModule, PairDataModule):
         if direction not in ("AtoB", "BtoA"):
             raise UserError(f"data.direction must be AtoB or BtoA, not {direction!r}")
         self.path = open_path(path, self.cache_dir)
-        self.name = f"{self.path.name}_{direction}"
+        self.name = f"{set_name(path)}_{direction}"
         self.direction = direction
         self.input_channels = self.image_channels
 
@@ -159,7 +159,10 @@ class PairedDataModule(EncodedDataModule, PairDataModule):
             for a, b in ((f"{name}A", f"{name}B"), (f"A/{name}", f"B/{name}")):
                 if (self.path / a).is_dir() or (self.path / b).is_dir():
                     return self._match(self.path / a, self.path / b)
-        raise UserError(f"{self.path} has neither {split} nor {split}A and {split}B nor A/{split} and B/{split}")
+        raise UserError(
+            f"{self.path} has neither {split} nor {split}A and {split}B nor A/{split} and B/{split}: set data.path to "
+            "the folder that has"
+        )
 
     def _match(self, folder_a: Path, folder_b: Path) -> TwoFileRecords:
         files_a, files_b = self._by_stem(folder_a), self._by_stem(folder_b)
@@ -168,7 +171,7 @@ class PairedDataModule(EncodedDataModule, PairDataModule):
                 self.refuse(f"{own[stem]} has no partner {stem!r} in {other_folder}")
         stems = sorted(files_a.keys() & files_b.keys())
         if not stems:
-            raise UserError(f"{folder_a} and {folder_b} have no file stem in common: pairs are matched by it")
+            raise UserError(f"{folder_a} and {folder_b} have no file stem in common: give partners the same name")
         return TwoFileRecords([files_a[stem] for stem in stems], [files_b[stem] for stem in stems])
 
     def _by_stem(self, folder: Path) -> dict[str, Path]:

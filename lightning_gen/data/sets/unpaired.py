@@ -7,7 +7,7 @@ from typing import Any
 from lightning_gen.data.encoded_module import EncodedDataModule
 from lightning_gen.data.encoded_set import EncodedSet
 from lightning_gen.data.pairs import UnpairedDataModule
-from lightning_gen.data.sets.image_folder import open_path
+from lightning_gen.data.sets.image_folder import open_path, set_name
 
 FOLDERS = {"train": "trainB", "test": "testB", "train_a": "trainA", "test_a": "testA"}
 
@@ -24,7 +24,7 @@ class UnpairedFoldersDataModule(EncodedDataModule, UnpairedDataModule):
     def __init__(self, data_dir: str, path: str, **options: Any) -> None:
         super().__init__(data_dir, **options)
         self.path = open_path(path, self.cache_dir)
-        self.name = self.path.name
+        self.name = set_name(path)
         self.input_channels = self.image_channels
 
     def load(self, split: str) -> EncodedSet:

@@ -182,7 +182,7 @@ def test_cifar10_from_parquet_files_is_what_was_written(publish: Publish, server
     assert server.requests == []
     assert list_files(tmp_path / "data") == {"cifar10/train.parquet", "cifar10/test.parquet"}
     # The same set from the pickles has the same digest.
-    assert published.module(tmp_path / "other").split("train").digest == data.split("train").digest  # type: ignore[attr-defined]
+    assert published.module(tmp_path / "other").split("train").digest == data.split("train").digest
 
 
 def test_cifar100_from_parquet_files_is_what_was_written(publish: Publish, server: Server, tmp_path: Path) -> None:

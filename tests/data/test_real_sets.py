@@ -33,8 +33,8 @@ if REAL_DATA:
     def test_mnist_is_padded_with_black() -> None:
         plain = MNISTDataModule(REAL_DATA or "", image_size=28).split("test")
         padded = MNISTDataModule(REAL_DATA or "", image_size=32).split("test")
-        assert (padded.images[:, :, 2:-2, 2:-2] == plain.images).all()  # type: ignore[attr-defined]
-        assert padded.images.sum() == plain.images.sum()  # type: ignore[attr-defined]
+        assert (padded.images[:, :, 2:-2, 2:-2] == plain.images).all()
+        assert padded.images.sum() == plain.images.sum()
 
     @pytest.mark.parametrize(("split", "size"), [("train", 50_000), ("test", 10_000)])
     def test_cifar10_has_its_published_counts_and_colours(split: str, size: int) -> None:

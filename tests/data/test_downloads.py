@@ -15,6 +15,7 @@ from typing import Any
 
 import filelock
 import pytest
+import torch
 from torchvision.datasets import CIFAR10, MNIST
 
 from lightning_gen.data import downloads
@@ -219,13 +220,19 @@ def test_what_a_killed_download_left_is_removed(publish: Publish, tmp_path: Path
     assert not leftover.exists()
 
 
+def read_in_a_process_to_kill(published: PublishedSet, folder: Path) -> None:
+    # Forked processes share the lock of all progress bars: killed while it held that, it would stop the tests.
+    torch.hub.tqdm.set_lock(threading.RLock())
+    published.module(folder).split("train")
+
+
 @ONE_OF_A_KIND
 def test_a_process_killed_in_its_download_is_made_good(
     publish: Publish, server: Server, tmp_path: Path, name: str
 ) -> None:
     published = publish(name)
     server.stall = True
-    process = fork.Process(target=published.module(tmp_path / "data").split, args=("train",))
+    process = fork.Process(target=read_in_a_process_to_kill, args=(published, tmp_path / "data"), daemon=True)
     process.start()
     assert server.stalled.wait(60)
     process.kill()
@@ -301,7 +308,7 @@ def test_two_processes_at_once_download_once(publish: Publish, server: Server, t
     server.delay = 0.05
     barrier, results = fork.Barrier(2), fork.SimpleQueue()
     arguments = (published, tmp_path / "data", barrier, results)
-    processes = [fork.Process(target=read_when_all_are_ready, args=arguments) for _ in range(2)]
+    processes = [fork.Process(target=read_when_all_are_ready, args=arguments, daemon=True) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:

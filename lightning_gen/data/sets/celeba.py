@@ -7,14 +7,12 @@ from typing import Any
 
 from torchvision.datasets import CelebA
 
-from lightning_gen.data.downloads import download_once
+from lightning_gen.data.downloads import download_once, first_damaged
 from lightning_gen.data.encoded_module import EncodedDataModule
 from lightning_gen.data.encoded_set import EncodedSet
 from lightning_gen.data.formats.archives import unpack
-from lightning_gen.errors import UserError, first_line
+from lightning_gen.errors import UserError
 from lightning_gen.registry import suggestion
-
-SPLITS = {"train": "train", "test": "test", "valid": "valid"}
 
 
 class CelebADataModule(EncodedDataModule):
@@ -42,7 +40,11 @@ class CelebADataModule(EncodedDataModule):
         """Read the lists of one split."""
         folder = self.data_dir / CelebA.base_folder
         download_once(
-            "CelebA", self.data_dir, lambda: self._present(folder), lambda place: CelebA(place, download=True)
+            "CelebA",
+            self.data_dir,
+            lambda: self._present(folder),
+            lambda place: CelebA(place, download=True),
+            "Google Drive (img_align_celeba.zip and its lists)",
         )
         images = folder / "img_align_celeba"
         if not images.is_dir():
@@ -51,10 +53,10 @@ class CelebADataModule(EncodedDataModule):
         images = next(filter(Path.is_dir, [images / images.name]), images)
         try:
             published = CelebA(self.data_dir, split=split)
-        except (RuntimeError, ValueError, OSError) as error:
+        except RuntimeError as error:
+            damaged = first_damaged(folder, self._lists())
             raise UserError(
-                f"a list in {folder} is missing or not the published one ({first_line(error)}): delete the list_*.txt "
-                "files and run again to download them anew"
+                f"{damaged} is not the published file: delete it and run again to download it anew"
             ) from error
         labels = None
         if self.attribute is not None:
@@ -64,6 +66,10 @@ class CelebADataModule(EncodedDataModule):
             labels = published.attr[:, names.index(self.attribute)].long()
         return self.encoded_files([images / file for file in published.filename], labels, split)
 
+    def _lists(self) -> list[tuple[str, str]]:
+        return [(file, md5) for _, md5, file in CelebA.file_list if not file.endswith(".zip")]
+
     def _present(self, folder: Path) -> bool:
         images = folder / "img_align_celeba"
-        return (images.is_dir() or images.with_suffix(".zip").is_file()) and (folder / "list_attr_celeba.txt").is_file()
+        lists = all((folder / file).is_file() for file, _ in self._lists())
+        return lists and (images.is_dir() or images.with_suffix(".zip").is_file())

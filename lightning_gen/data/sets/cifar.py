@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from lightning_gen.data.downloads import download_once
+from lightning_gen.data.downloads import download_once, first_damaged
 from lightning_gen.data.formats.decoding import decode_image, resize
 from lightning_gen.data.formats.parquet import image_records, label_column, read_tables
 from lightning_gen.data.image_set import ImageSet
 from lightning_gen.data.module import ImageDataModule
-from lightning_gen.errors import UserError, first_line
+from lightning_gen.errors import UserError
 
+SHAPE = (3, 32, 32)
 CIFAR100_CLASSES = """
 apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
 caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
@@ -63,20 +63,25 @@ class CIFAR10DataModule(ImageDataModule):
             download_once(
                 self.published.__name__,
                 self.data_dir,
-                pickles.is_dir,
+                lambda: all((pickles / file).is_file() for file, _ in self._checksums()),
                 lambda folder: self.published(folder, download=True),
+                self.published.url,
             )
-            images = self._read_pickles(split)
+            images = self._read_pickles(pickles, split)
         return ImageSet(resize(images.images, self.image_size, self.image_size), images.labels)
 
-    def _read_pickles(self, split: str) -> ImageSet:
+    def _checksums(self) -> list[tuple[str, str]]:
+        files = [(file, md5) for file, md5 in self.published.train_list + self.published.test_list]
+        return [*files, (self.published.meta["filename"], self.published.meta["md5"])]
+
+    def _read_pickles(self, folder: Path, split: str) -> ImageSet:
         try:
             # torchvision unpickles nothing whose checksum is not the published one.
             published = self.published(self.data_dir, train=split == "train")
         except RuntimeError as error:
-            folder = self.data_dir / self.published.base_folder
+            damaged = first_damaged(folder, self._checksums())
             raise UserError(
-                f"{folder} is damaged ({first_line(error)}): delete it and run again to download it anew"
+                f"{damaged} is not the published file: delete it and run again to download it anew"
             ) from error
         pixels = torch.from_numpy(published.data).permute(0, 3, 1, 2).contiguous()
         return ImageSet(pixels, torch.tensor(published.targets))
@@ -85,9 +90,14 @@ class CIFAR10DataModule(ImageDataModule):
         table = read_tables(folder, split)
         image_column, column = self.parquet_columns
         records = image_records(table, image_column, str(folder / f"{split}.parquet"))
-        labels, _ = label_column(table, column, str(folder))
-        pixels = [decode_image(records.read(index), records.name(index), 3).numpy() for index in range(len(records))]
-        return ImageSet(torch.from_numpy(np.stack(pixels)), labels)
+        labels, _ = label_column(table, column, str(folder), list(self.class_names))
+        images = torch.empty(len(records), *SHAPE, dtype=torch.uint8)
+        for index in range(len(records)):
+            pixels = decode_image(records.read(index), records.name(index), 3)
+            if pixels.shape != SHAPE:
+                raise UserError(f"{records.name(index)} is {tuple(pixels.shape)}, not {SHAPE}: download it again")
+            images[index] = pixels
+        return ImageSet(images, labels)
 
 
 class CIFAR100DataModule(CIFAR10DataModule):

@@ -35,6 +35,11 @@ class MNISTDataModule(ImageDataModule):
     image_channels = 1
     published: ClassVar[type[MNIST]] = MNIST
 
+    @property
+    def source(self) -> str:
+        """Where the files are published."""
+        return self.published.mirrors[0]
+
     def load(self, split: str) -> ImageSet:
         """Read one split from idx files."""
         if self.image_size != SIZE and self.image_size < PADDED_SIZE:
@@ -67,7 +72,11 @@ class MNISTDataModule(ImageDataModule):
         names = [self.file_name(split, kind) for split in ("train", "test") for kind in ("images", "labels")]
         if self._existing(file) is None:
             download_once(
-                self.published.__name__, self.data_dir, lambda: all(map(self._existing, names)), self.download
+                self.published.__name__,
+                self.data_dir,
+                lambda: all(map(self._existing, names)),
+                self.download,
+                self.source,
             )
         found = self._existing(file)
         assert found is not None
@@ -117,6 +126,11 @@ class EMNISTDataModule(MNISTDataModule):
         self.part = part
         self.name = f"emnist_{part}"
         self.class_names = [name for name in EMNIST.classes_split_dict[part] if name != "N/A"]
+
+    @property
+    def source(self) -> str:
+        """Where the files are published."""
+        return EMNIST.url
 
     def arrange(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Transposed images and letters from 1, put right."""

@@ -11,7 +11,7 @@ from lightning_gen.data.downloads import download_once
 from lightning_gen.data.formats.decoding import resize
 from lightning_gen.data.image_set import ImageSet
 from lightning_gen.data.module import ImageDataModule
-from lightning_gen.errors import UserError, first_line
+from lightning_gen.errors import UserError
 
 
 class SVHNDataModule(ImageDataModule):
@@ -35,12 +35,13 @@ class SVHNDataModule(ImageDataModule):
             folder,
             (folder / file).is_file,
             lambda place: SVHN(place, split=split, download=True),
+            url,
         )
         try:
             published = SVHN(folder, split=split)
         except (RuntimeError, ValueError) as error:
             raise UserError(
-                f"{folder / file} is damaged ({first_line(error)}): delete it and run again to download {url}"
+                f"{folder / file} is not the published file: delete it and run again to download it anew"
             ) from error
         images = torch.from_numpy(published.data).contiguous()
         return ImageSet(resize(images, self.image_size, self.image_size), torch.from_numpy(published.labels))

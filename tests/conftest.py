@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -74,3 +76,23 @@ def command_line(*arguments: str) -> list[str]:
     if program == "train.py":
         return [sys.executable, str(ROOT / "train.py"), *rest]
     return [sys.executable, "-m", "lightning_gen.cli", *rest]
+
+
+fork = multiprocessing.get_context("fork")
+
+
+def forked(target: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
+    """A forked process that runs ``target(*arguments)``, started."""
+    process = fork.Process(target=_run_forked, args=(target, arguments), daemon=True)
+    process.start()
+    return process
+
+
+def _run_forked(target: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    import torch
+
+    # Torch's threads do not survive a fork: an operation that asks for them would wait for ever.
+    torch.set_num_threads(1)
+    # Forked processes share the lock of all progress bars: killed while it held that, one would stop the tests.
+    torch.hub.tqdm.set_lock(threading.RLock())
+    target(*arguments)

@@ -1,5 +1,4 @@
 import json
-import multiprocessing
 import os
 import resource
 import signal
@@ -17,6 +16,7 @@ from lightning_gen.data import ImageSet
 from lightning_gen.data.encoded_set import EncodedSet
 from lightning_gen.data.sets.image_folder import ImageFolderDataModule
 from lightning_gen.errors import UserError
+from tests.conftest import fork, forked
 
 
 def make_folder(folder: Path, number: int = 130, size: int = 8) -> np.ndarray:
@@ -89,11 +89,8 @@ def decode_and_report(tmp_path: Path, queue: Any) -> None:
 
 def test_many_processes_decode_once(tmp_path: Path) -> None:
     make_folder(tmp_path / "photos")
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    processes = [context.Process(target=decode_and_report, args=(tmp_path, queue)) for _ in range(3)]
-    for process in processes:
-        process.start()
+    queue = fork.Queue()
+    processes = [forked(decode_and_report, tmp_path, queue) for _ in range(3)]
     digests = {queue.get(timeout=60) for _ in processes}
     for process in processes:
         process.join()
@@ -114,8 +111,7 @@ def decode_slowly(tmp_path: Path) -> None:
 
 def test_a_process_killed_midway_leaves_nothing_that_is_taken_for_whole(tmp_path: Path) -> None:
     pixels = make_folder(tmp_path / "photos")
-    process = multiprocessing.get_context("fork").Process(target=decode_slowly, args=(tmp_path,))
-    process.start()
+    process = forked(decode_slowly, tmp_path)
     deadline = time.time() + 60
     while not list(tmp_path.glob("cache/decoded/.*.unfinished/images.bin")) and time.time() < deadline:
         time.sleep(0.01)
@@ -168,11 +164,9 @@ def decode_with_small_files(tmp_path: Path, queue: Any) -> None:
 
 def test_a_disk_that_fills_up_gives_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     make_folder(tmp_path / "photos")
-    context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    process = context.Process(target=decode_with_small_files, args=(tmp_path, queue))
-    process.start()
-    message = queue.get()
+    queue = fork.Queue()
+    process = forked(decode_with_small_files, tmp_path, queue)
+    message = queue.get(timeout=60)
     process.join()
     assert "cannot write the decoded images" in message
     assert "paths.cache_dir" in message

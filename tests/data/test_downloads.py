@@ -2,7 +2,6 @@ import builtins
 import contextlib
 import errno
 import io
-import multiprocessing
 import os
 import shutil
 import signal
@@ -15,12 +14,12 @@ from typing import Any
 
 import filelock
 import pytest
-import torch
 from torchvision.datasets import CIFAR10, MNIST
 
 from lightning_gen.data import downloads
 from lightning_gen.data.sets.celeba import CelebADataModule
 from lightning_gen.errors import UserError
+from tests.conftest import fork, forked
 from tests.data.published_files import (
     Publish,
     PublishedSet,
@@ -44,8 +43,6 @@ SETS = (
 )
 every_set = pytest.mark.parametrize("name", SETS)
 ONE_OF_A_KIND = pytest.mark.parametrize("name", ["mnist", "emnist_letters", "cifar10", "svhn", "celeba"])
-
-fork = multiprocessing.get_context("fork")
 
 
 def refusal(published: PublishedSet, folder: Path, split: str = "train") -> str:
@@ -221,8 +218,6 @@ def test_what_a_killed_download_left_is_removed(publish: Publish, tmp_path: Path
 
 
 def read_in_a_process_to_kill(published: PublishedSet, folder: Path) -> None:
-    # Forked processes share the lock of all progress bars: killed while it held that, it would stop the tests.
-    torch.hub.tqdm.set_lock(threading.RLock())
     published.module(folder).split("train")
 
 
@@ -232,8 +227,7 @@ def test_a_process_killed_in_its_download_is_made_good(
 ) -> None:
     published = publish(name)
     server.stall = True
-    process = fork.Process(target=read_in_a_process_to_kill, args=(published, tmp_path / "data"), daemon=True)
-    process.start()
+    process = forked(read_in_a_process_to_kill, published, tmp_path / "data")
     assert server.stalled.wait(60)
     process.kill()
     process.join()
@@ -306,14 +300,11 @@ def test_two_processes_at_once_download_once(publish: Publish, server: Server, t
     alone = sorted(server.requests)
     server.requests.clear()
     server.delay = 0.05
-    barrier, results = fork.Barrier(2), fork.SimpleQueue()
-    arguments = (published, tmp_path / "data", barrier, results)
-    processes = [fork.Process(target=read_when_all_are_ready, args=arguments, daemon=True) for _ in range(2)]
-    for process in processes:
-        process.start()
+    barrier, results = fork.Barrier(2), fork.Queue()
+    processes = [forked(read_when_all_are_ready, published, tmp_path / "data", barrier, results) for _ in range(2)]
     for process in processes:
         process.join(60)
-    assert [results.get() for _ in processes] == [None, None]
+    assert [results.get(timeout=60) for _ in processes] == [None, None]
     assert sorted(server.requests) == alone
     assert list_files(tmp_path / "data") == list_files(tmp_path / "alone")
 

@@ -31,8 +31,14 @@ class ImageSource(ABC):
         """(C, H, W) of every image."""
 
     @abstractmethod
-    def batch(self, indices: Tensor, epoch: int) -> ImageBatch:
-        """The uint8 images at ``indices`` (M,) int64 as they look in that epoch (random crops differ); always M."""
+    def batch(self, indices: Tensor, epoch: int, out: Tensor | None = None) -> ImageBatch:
+        """The uint8 images at ``indices`` (M,) int64 as they look in that epoch (random crops differ); always M.
+
+        Args:
+            indices: of the images.
+            epoch: from 0.
+            out: (M, H, W, C) uint8 to write them to; None makes a new tensor.
+        """
 
     @abstractmethod
     def read(self, indices: Tensor) -> ImageBatch:
@@ -84,10 +90,11 @@ class ImageSet(ImageSource):
             content.update(self.labels.contiguous().cpu().numpy().data)
         return content.hexdigest()
 
-    def batch(self, indices: Tensor, epoch: int) -> ImageBatch:
+    def batch(self, indices: Tensor, epoch: int, out: Tensor | None = None) -> ImageBatch:
         """The images at ``indices``, the same in every epoch."""
         del epoch
-        return self.read(indices)
+        batch = self.read(indices)
+        return batch if out is None else batch._replace(images=out.permute(0, 3, 1, 2).copy_(batch.images))
 
     def read(self, indices: Tensor) -> ImageBatch:
         """The images at ``indices``."""

@@ -9,14 +9,17 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_gen.data.batches import ImageBatch
 from lightning_gen.data.image_set import ImageSet, ImageSource
 from lightning_gen.data.plan import BatchPlan
-from lightning_gen.data.workers import run_in_workers
+from lightning_gen.data.workers import AHEAD, SharedSlots, run_in_workers
 
 Columns = tuple[ImageBatch, ...]
 """One uint8 batch from each set."""
+Drawn = tuple[int, list[list[int] | None]]
+"""The slot that a worker wrote a batch's images to, and their labels."""
 
 
 class TrainingLoader:
@@ -100,28 +103,52 @@ class StreamingLoader(TrainingLoader):
         self.sources = sources
         self.num_workers = num_workers
         self.pin_memory = pin_memory
-        self._stream: Generator[Columns] | None = None
+        self._slots: SharedSlots | None = None
+        self._stream: Generator[Drawn] | None = None
         self._stream_position = 0
 
     def load(self, number: int) -> Columns:
         """Batch ``number``, at once if it is the next one."""
         if self._stream is None or self._stream_position != number:
-            self.close()
-            # The task does not know the loader: in a cycle of references workers would end only when it is collected.
-            task = partial(_draw_batch, self.sources, self.plan)
-            self._stream = run_in_workers(task, itertools.count(number), self.num_workers, pin_memory=self.pin_memory)
+            self._start(number)
+        assert self._stream is not None
+        assert self._slots is not None
         self._stream_position = number + 1
-        return next(self._stream)
+        slot, labels = next(self._stream)
+        columns = tuple(map(self._copy, self._slots[slot], labels))
+        self._slots.free.append(slot)
+        return columns
+
+    def _copy(self, images: Tensor, labels: list[int] | None) -> ImageBatch:
+        # NumPy copies in this thread. Torch would wake its others, and they spin for a while on the workers' cores.
+        images = images.pin_memory() if self.pin_memory else torch.from_numpy(images.numpy().copy())
+        return ImageBatch(images.permute(0, 3, 1, 2), None if labels is None else torch.tensor(labels))
+
+    def _start(self, number: int) -> None:
+        self.close()
+        shapes = [(size, *source.image_shape) for size, source in zip(self.plan.batch_sizes, self.sources, strict=True)]
+        self._slots = slots = SharedSlots(self.num_workers * AHEAD + 1, shapes)
+        # The stream does not know the loader: in a cycle of references workers would end only when it is collected.
+        task = partial(_draw_batch, self.sources, self.plan, slots)
+        tasks = ((batch, slots.free.popleft()) for batch in itertools.count(number))
+        self._stream = run_in_workers(task, tasks, self.num_workers)
 
     def close(self) -> None:
         """Stop the workers; the position stays."""
         if self._stream is not None:
             self._stream.close()
-            self._stream = None
+        self._stream = self._slots = None
 
 
-def _draw_batch(sources: Sequence[ImageSource], plan: BatchPlan, number: int) -> Columns:
-    return tuple(source.batch(*draw) for source, draw in zip(sources, plan.draws(number), strict=True))
+def _draw_batch(
+    sources: Sequence[ImageSource], plan: BatchPlan, slots: SharedSlots, number_and_slot: tuple[int, int]
+) -> Drawn:
+    number, slot = number_and_slot
+    labels = []
+    for source, draw, out in zip(sources, plan.draws(number), slots[slot], strict=True):
+        drawn = source.batch(*draw, out)
+        labels.append(None if drawn.labels is None else drawn.labels.tolist())
+    return slot, labels
 
 
 class OrderedLoader:

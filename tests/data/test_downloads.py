@@ -484,7 +484,7 @@ def test_celeba_is_unpacked_where_its_zip_file_is(publish: Publish, server: Serv
 
 
 def test_the_refusal_of_google_drive_gives_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gdown = pytest.importorskip("gdown")
+    import gdown
 
     def refuse(*_: object, **__: object) -> None:
         raise gdown.exceptions.FileURLRetrievalError("Failed to retrieve file url:\n\n\tToo many users have viewed it.")

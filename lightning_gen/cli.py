@@ -165,15 +165,17 @@ def data(
     as_json: Json = False,
 ) -> None:
     """Download, verify and describe a data set, and draw a grid of it, e.g. `data cifar10 paths.data_dir=FOLDER`."""
-    from lightning_gen.data.description import picture
-    from lightning_gen.description import describe_data, load_data, render
+    from lightning_gen.configuration import compose_data
+    from lightning_gen.data import ImageDataModule
+    from lightning_gen.data.description import describe_data, picture, render
     from lightning_gen.images import display_scale, save_png
+    from lightning_gen.registry import construct
 
     output = output or Path(f"{name}.png")
     if output.suffix.lower() != ".png":
         raise UserError(f"--output must be a .png file, not {output}")
     _check_free(output, force)
-    module = load_data(name, overrides or [])
+    module = construct(compose_data(name, overrides or []), ImageDataModule)  # type: ignore[type-abstract]
     facts = describe_data(module)
     grid = picture(module, num_images, seed)
     _write(output, lambda path: save_png(grid, path, display_scale(module.image_size)))

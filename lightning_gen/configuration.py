@@ -45,6 +45,21 @@ def compose_config(overrides: Sequence[str], config_name: str = "train") -> dict
         GlobalHydra.instance().clear()
 
 
+def compose_data(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The resolved config of a data set alone.
+
+    Args:
+        name: an option of ``configs/data``.
+        overrides: ``key=value`` options of the set; keys of other groups have their full name (``paths.data_dir=...``).
+
+    Raises:
+        UserError: an unknown name, key or option.
+    """
+    full = [key if key.startswith(("data.", "data@", "paths.")) else f"data.{key}" for key in overrides]
+    config: dict[str, Any] = compose_config([f"data={name}", "metrics=none", *full])["data"]
+    return config
+
+
 def to_plain(config: DictConfig) -> dict[str, Any]:
     """A composed config, resolved, without Hydra's own section."""
     plain = OmegaConf.to_container(

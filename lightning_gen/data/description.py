@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from rich.console import Console, Group
+from rich.progress import Progress, TaskID
+from rich.table import Table
 from torch import Tensor
 
 from lightning_gen.data.batches import ImageBatch, PairBatch
@@ -93,6 +97,45 @@ def splits_at_hand(data: ImageDataModule) -> dict[str, ImageSource]:
         except UserError:
             continue
     return found
+
+
+def describe_data(data: ImageDataModule) -> dict[str, Any]:
+    """Name, classes and the facts of every split at hand (see `describe_split`), with a progress bar."""
+    splits = {}
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for split, source in splits_at_hand(data).items():
+            task = progress.add_task(f"reading {data.name} {split}", total=len(source))
+            splits[split] = describe_split(source, data.class_names, data.workers(), partial(_advance, progress, task))
+    return {"name": data.name, "num_classes": data.num_classes, "splits": splits}
+
+
+def _advance(progress: Progress, task: TaskID, seen: int) -> None:
+    progress.update(task, completed=seen)
+
+
+def render(facts: dict[str, Any]) -> Group:
+    """A table of what `describe_data` found, and a line of each split's classes."""
+    table = Table(title=facts["name"], title_justify="left")
+    for column in ("split", "images", "shape", "mean", "std", "digest"):
+        table.add_column(column, overflow="fold")
+    for split, known in facts["splits"].items():
+        table.add_row(
+            split,
+            f"{known['size']:,}" + (f" ({known['skipped']} skipped)" if known["skipped"] else ""),
+            "x".join(map(str, known["shape"])),
+            *(" ".join(f"{value:.5f}" for value in known[key]) for key in ("mean", "std")),
+            known["digest"][:16],
+        )
+    classes = [
+        f"{split}: {_render_classes(known['classes'])}" for split, known in facts["splits"].items() if known["classes"]
+    ]
+    return Group(table, *(classes or ["no classes"]))
+
+
+def _render_classes(classes: dict[str, int]) -> str:
+    if len(set(classes.values())) == 1:
+        return f"{len(classes)} classes of {next(iter(classes.values())):,} images: {', '.join(classes)}"
+    return f"{len(classes)} classes: " + ", ".join(f"{name} {count:,}" for name, count in classes.items())
 
 
 def picture(data: ImageDataModule, number: int = 64, seed: int = 0) -> Tensor:

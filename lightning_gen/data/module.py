@@ -197,7 +197,7 @@ class ImageDataModule(pl.LightningDataModule):
         if isinstance(source, ImageSet):
             return source
         assert isinstance(source, EncodedSet)
-        return decoded(source, self.cache_dir / "decoded", f"{self.name}-{split}", self._workers())
+        return decoded(source, self.cache_dir / "decoded", f"{self.name}-{split}", self.workers())
 
     def training_sources(self) -> list[ImageSource]:
         """The sets that a training batch draws from; the first has the images that a model learns to make."""
@@ -231,7 +231,7 @@ class ImageDataModule(pl.LightningDataModule):
         plan = BatchPlan(list(map(len, sources)), sizes, seed=self.seed, rank=rank, world_size=world_size)
         if residency == "stream":
             pin_memory = device.type == "cuda"
-            self._training_loader = StreamingLoader(sources, plan, self._workers(), pin_memory=pin_memory)
+            self._training_loader = StreamingLoader(sources, plan, self.workers(), pin_memory=pin_memory)
         else:
             sets = [source for source in sources if isinstance(source, ImageSet)]
             sets = [images.to(device) for images in sets] if residency == "device" else sets
@@ -260,7 +260,7 @@ class ImageDataModule(pl.LightningDataModule):
             self.batch_size,
             rank=rank,
             world_size=world_size,
-            num_workers=self._workers(),
+            num_workers=self.workers(),
             pin_memory=device.type == "cuda",
         )
 
@@ -284,6 +284,12 @@ class ImageDataModule(pl.LightningDataModule):
             columns.append(column._replace(images=images))
         return self.assemble(tuple(columns))
 
+    def workers(self) -> int:
+        """Processes that decode for this one."""
+        if self.num_workers is not None:
+            return self.num_workers
+        return default_workers(1 if self.trainer is None else self.trainer.num_devices)
+
     def _hold_out(self, train: ImageSource) -> dict[str, ImageSource]:
         held_out = round(len(train) * self.validation_share)
         if not held_out:
@@ -306,11 +312,6 @@ class ImageDataModule(pl.LightningDataModule):
         if self.trainer is None:
             return 0, 1, torch.device("cpu")
         return self.trainer.global_rank, self.trainer.world_size, self.trainer.strategy.root_device
-
-    def _workers(self) -> int:
-        if self.num_workers is not None:
-            return self.num_workers
-        return default_workers(1 if self.trainer is None else self.trainer.num_devices)
 
     def _choose_residency(self, sources: list[ImageSource], device: torch.device) -> Residency:
         if self.residency != "auto":

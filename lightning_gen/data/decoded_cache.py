@@ -25,7 +25,7 @@ BLOCK_SIZE = 64
 
 
 def decoded(source: EncodedSet, folder: Path, name: str, num_workers: int) -> ImageSet:
-    """The images of ``source``, decoded once into a file below ``folder`` and mapped into memory.
+    """The images of ``source`` as for evaluation, decoded once into a file below ``folder`` and mapped into memory.
 
     The place is named by a digest of the encoded images, labels and decoding, so what is stale is never read. Any
     number of processes may ask at once: the first decodes under a lock, the others map its file. What a killed process
@@ -40,8 +40,6 @@ def decoded(source: EncodedSet, folder: Path, name: str, num_workers: int) -> Im
     Raises:
         UserError: a damaged image, a full disk or a folder that cannot be written.
     """
-    if source.frame.crop == "random":
-        raise UserError("data.crop=random is drawn anew in every epoch: set data.residency=stream")
     key = hashlib.sha256(canonical_json(source.content()).encode()).hexdigest()[:24]
     place = folder / key
     try:

@@ -55,14 +55,13 @@ class EncodedDataModule(ImageDataModule):
         self.frame = Frame(self.image_size, center_crop, crop)
         self.on_error = on_error
 
-    def encoded(self, records: Records, labels: Tensor | None = None, split: str = "train") -> EncodedSet:
-        """The set of some records; images other than for training are cut from the middle."""
-        frame = self.frame if split in self.training_splits else Frame(self.image_size, self.frame.center_crop)
-        return EncodedSet(records, frame, self.image_channels, labels, on_error=self.on_error, seed=self.seed)
+    def encoded(self, records: Records, labels: Tensor | None = None) -> EncodedSet:
+        """The set of some records."""
+        return EncodedSet(records, self.frame, self.image_channels, labels, on_error=self.on_error, seed=self.seed)
 
-    def encoded_files(self, paths: Sequence[Path], labels: Tensor | None = None, split: str = "train") -> EncodedSet:
+    def encoded_files(self, paths: Sequence[Path], labels: Tensor | None = None) -> EncodedSet:
         """The set of some image files."""
-        return self.encoded(FileRecords(paths), labels, split)
+        return self.encoded(FileRecords(paths), labels)
 
     def list_images(self, folder: Path, *, recursive: bool = False) -> list[Path]:
         """The image files of a folder, ordered by name; hidden files and what systems leave are passed over.

@@ -89,13 +89,17 @@ class EncodedSet(ImageSource):
 
     def read(self, indices: Tensor) -> ImageBatch:
         """The uint8 images at ``indices``; damaged ones that are skipped are left out."""
-        images = {index: self.image(index, 0) for index in indices.tolist()}
+        images = {index: self.image(index, None) for index in indices.tolist()}
         whole = {index: image for index, image in images.items() if image is not None}
         stacked = _stack(list(whole.values())) if whole else torch.empty(0, *self.image_shape, dtype=torch.uint8)
         return ImageBatch(stacked, None if self.labels is None else self.labels[list(whole)])
 
-    def image(self, index: int, epoch: int) -> Tensor | None:
-        """Image ``index`` (C, H, W) uint8 as it looks in that epoch, or None if it is damaged and skipped.
+    def image(self, index: int, epoch: int | None) -> Tensor | None:
+        """Image ``index`` (C, H, W) uint8, or None if it is damaged and skipped.
+
+        Args:
+            index: of the image.
+            epoch: of training, in which a random crop differs; None cuts from the middle, for evaluation.
 
         Raises:
             UserError: it is damaged and ``on_error`` is ``raise``.
@@ -105,7 +109,7 @@ class EncodedSet(ImageSource):
         if self.damaged[record]:
             return None
         position = 0.5
-        if self.frame.crop == "random":
+        if self.frame.crop == "random" and epoch is not None:
             position = derive_seed("crop", self.seed, epoch, record) / 2**63
         try:
             return self.frame.apply(self.pixels(record), self.records.name(record), position)
@@ -126,7 +130,7 @@ class EncodedSet(ImageSource):
         return (~(self.damaged if self.indices is None else self.damaged[self.indices])).nonzero().flatten()
 
     def content(self) -> dict[str, Any]:
-        """What the decoded pixels and labels depend on, JSON-able; reads every file once."""
+        """What `read` gives depends on this, JSON-able; reads every file once."""
         indices = range(len(self)) if self.indices is None else self.indices.tolist()
         labels = None if self.labels is None else hashlib.sha256(self.labels.numpy().tobytes()).hexdigest()
         return {

@@ -300,6 +300,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _decode_training_split(self, name: str) -> ImageSet:
         source = self.split(name)
+        if _draws_anew(source):
+            raise UserError("data.crop=random is drawn anew in every epoch: set data.residency=stream")
         images = self.in_memory(source, name)
         if len(images) < len(source) and self._labelled is not None:
             raise UserError(
@@ -317,12 +319,17 @@ class ImageDataModule(pl.LightningDataModule):
         if self.residency != "auto":
             return self.residency
         size = sum(source.decoded_bytes for source in sources)
-        draws_anew = any(isinstance(source, EncodedSet) and source.frame.crop == "random" for source in sources)
-        if draws_anew or (size > _memory() / 4 and any(isinstance(source, EncodedSet) for source in sources)):
+        if any(map(_draws_anew, sources)) or (
+            size > _memory() / 4 and any(isinstance(source, EncodedSet) for source in sources)
+        ):
             return "stream"
         if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 4:
             return "device"
         return "memory"
+
+
+def _draws_anew(source: ImageSource) -> bool:
+    return isinstance(source, EncodedSet) and source.frame.crop == "random"
 
 
 def _memory() -> int:

@@ -189,6 +189,20 @@ def test_random_crops_are_not_cached(tmp_path: Path) -> None:
         data.train_dataloader()
 
 
+def test_what_is_scored_against_is_cut_from_the_middle_whatever_is_trained_on(tmp_path: Path) -> None:
+    stripes = np.repeat(np.arange(24, dtype=np.uint8)[None, :, None] * 10, 8, axis=0)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.repeat(stripes, 3, axis=2)).save(tmp_path / "photos" / "stripes.png")
+    data = module(tmp_path, crop="random", batch_size=1)
+    expected = torch.arange(8, 16, dtype=torch.uint8) * 10
+    assert torch.equal(data.reference_set("train").images[0, 0, 0], expected)
+    ((ordered,),) = data.ordered_batches("train")
+    assert torch.equal(ordered.images[0, 0, 0], expected)
+    source = data.split("train")
+    lefts = {int(source.batch(torch.tensor([0]), epoch).images[0, 0, 0, 0]) for epoch in range(40)}
+    assert len(lefts) > 8
+
+
 def test_residency_follows_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_folder(tmp_path / "photos")
     assert type(module(tmp_path).train_dataloader()).__name__ == "InMemoryLoader"

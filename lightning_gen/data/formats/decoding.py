@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -77,8 +77,8 @@ class Frame:
         return resize(square, self.image_size, self.image_size)[0]
 
     def settings(self) -> dict[str, Any]:
-        """What the pixels of a decoded image depend on beside its file."""
-        return {**asdict(self), "version": DECODING_VERSION}
+        """What the pixels of an image cut from the middle depend on beside its file."""
+        return {"image_size": self.image_size, "center_crop": self.center_crop, "version": DECODING_VERSION}
 
 
 def decode_image(content: bytes, name: str, channels: int) -> Tensor:

@@ -64,7 +64,7 @@ class CelebADataModule(EncodedDataModule):
             if self.attribute not in names:
                 raise UserError(f"CelebA has no attribute {self.attribute!r}.{suggestion(self.attribute, names)}")
             labels = published.attr[:, names.index(self.attribute)].long()
-        return self.encoded_files([images / file for file in published.filename], labels, split)
+        return self.encoded_files([images / file for file in published.filename], labels)
 
     def _lists(self) -> list[tuple[str, str]]:
         return [(file, md5) for _, md5, file in CelebA.file_list if not file.endswith(".zip")]

@@ -63,7 +63,7 @@ class HuggingFaceDataModule(EncodedDataModule):
         if self.label_column is not None:
             known = None if split == "train" else list(self.class_names)
             labels, self._class_names = label_column(table, self.label_column, f"{self.path} {name}", known)
-        return self.encoded(image_records(table, self.image_column, f"{self.path} {name}"), labels, split)
+        return self.encoded(image_records(table, self.image_column, f"{self.path} {name}"), labels)
 
     def _from_hub(self, split: str) -> Any:
         try:

@@ -93,8 +93,8 @@ class ImageFolderDataModule(EncodedDataModule):
     def load(self, split: str) -> EncodedSet:
         """List one split."""
         if split in self.split_folders and ("test" in self.split_folders or not self.test_share):
-            return self._list(self.split_folders[split], split)
-        everything = self._list(self.training_folder, split)
+            return self._list(self.split_folders[split])
+        everything = self._list(self.training_folder)
         if not self.test_share:
             if split == "train":
                 return everything
@@ -110,9 +110,9 @@ class ImageFolderDataModule(EncodedDataModule):
         )
         return everything.subset(torch.from_numpy(train if split == "train" else test).sort().values)
 
-    def _list(self, folder: Path, split: str) -> EncodedSet:
+    def _list(self, folder: Path) -> EncodedSet:
         if not self.class_names:
-            return self.encoded_files(self.list_images(folder, recursive=True), None, split)
+            return self.encoded_files(self.list_images(folder, recursive=True))
         for path in sorted(folder.iterdir()):
             if is_clutter(path) or path.name in self.class_names:
                 continue
@@ -123,4 +123,4 @@ class ImageFolderDataModule(EncodedDataModule):
             found = self.list_images(folder / name, recursive=True)
             files += found
             labels += [label] * len(found)
-        return self.encoded_files(files, torch.tensor(labels), split)
+        return self.encoded_files(files, torch.tensor(labels))

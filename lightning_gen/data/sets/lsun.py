@@ -40,7 +40,7 @@ class LSUNDataModule(EncodedDataModule):
         """Open the databases of one split."""
         records = LMDBRecords([self._find(name, split) for name in self.class_names])
         labels = torch.repeat_interleave(torch.arange(len(self.class_names)), torch.tensor(records.lengths))
-        return self.encoded(records, labels, split)
+        return self.encoded(records, labels)
 
     def _find(self, name: str, split: str) -> Path:
         folder = self.data_dir / "lsun"

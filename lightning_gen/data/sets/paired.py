@@ -126,13 +126,12 @@ class PairedDataModule(EncodedDataModule, PairDataModule):
 
     def load(self, split: str) -> PairedSet:
         """List the pairs of one split."""
-        plain = self.encoded(self._records(split), None, split)
         return PairedSet(
-            plain.records,
-            plain.frame,
-            plain.channels,
-            on_error=plain.on_error,
-            seed=plain.seed,
+            self._records(split),
+            self.frame,
+            self.image_channels,
+            on_error=self.on_error,
+            seed=self.seed,
             direction=self.direction,
         )
 

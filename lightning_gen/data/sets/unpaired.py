@@ -29,4 +29,4 @@ class UnpairedFoldersDataModule(EncodedDataModule, UnpairedDataModule):
 
     def load(self, split: str) -> EncodedSet:
         """List the images of one domain's split."""
-        return self.encoded_files(self.list_images(self.path / FOLDERS[split]), None, split)
+        return self.encoded_files(self.list_images(self.path / FOLDERS[split]))

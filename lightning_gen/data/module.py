@@ -319,9 +319,8 @@ class ImageDataModule(pl.LightningDataModule):
         if self.residency != "auto":
             return self.residency
         size = sum(source.decoded_bytes for source in sources)
-        if any(map(_draws_anew, sources)) or (
-            size > _memory() / 4 and any(isinstance(source, EncodedSet) for source in sources)
-        ):
+        encoded = any(isinstance(source, EncodedSet) for source in sources)
+        if any(map(_draws_anew, sources)) or (encoded and size > _memory() / 4):
             return "stream"
         if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 4:
             return "device"

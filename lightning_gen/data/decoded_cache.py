@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -20,6 +21,8 @@ from lightning_gen.data.image_set import ImageSet
 from lightning_gen.data.loaders import OrderedLoader
 from lightning_gen.errors import UserError, first_line
 from lightning_gen.files import canonical_json
+
+log = logging.getLogger(__name__)
 
 BLOCK_SIZE = 64
 
@@ -55,6 +58,8 @@ def decoded(source: EncodedSet, folder: Path, name: str, num_workers: int) -> Im
             "room, or data.residency=stream"
         ) from error
     assert found is not None
+    if len(found) < len(source):
+        log.warning("%s: %d of %d images were damaged and skipped", name, len(source) - len(found), len(source))
     return found
 
 

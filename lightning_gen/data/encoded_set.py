@@ -117,7 +117,7 @@ class EncodedSet(ImageSource):
             if self.on_error == "raise":
                 raise
             self.damaged[record] = True
-            log.warning("skipped: %s", error)
+            log.warning("skipped: %s", str(error).partition(": ")[0])
             return None
 
     def pixels(self, record: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,8 @@ from lightning_gen.data.workers import default_workers
 from lightning_gen.errors import UserError
 from lightning_gen.images import dequantize, to_float
 from lightning_gen.seeds import make_rng
+
+log = logging.getLogger(__name__)
 
 Residency = Literal["auto", "device", "memory", "stream"]
 Batch = ImageBatch | PairBatch | SemiSupervisedBatch
@@ -239,10 +242,18 @@ class ImageDataModule(pl.LightningDataModule):
         return self._training_loader
 
     def teardown(self, stage: str) -> None:
-        """Stop the workers that decode for training."""
+        """Stop the workers that decode for training, and say how many images they skipped."""
         del stage
         if self._training_loader is not None:
             self._training_loader.close()
+            self._training_loader = None
+            for name in self.training_splits:
+                source = self.split(name)
+                skipped = len(source) - len(source.undamaged()) if isinstance(source, EncodedSet) else 0
+                if skipped:
+                    log.warning(
+                        "%s %s: %d of %d images were damaged and skipped", self.name, name, skipped, len(source)
+                    )
 
     def val_dataloader(self) -> Any:
         """Batches of ``val`` in order, each image once over all ranks; none without ``validation_share``."""

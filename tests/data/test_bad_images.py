@@ -98,9 +98,10 @@ def test_a_broken_image_that_is_skipped_is_left_out_reported_and_counted(
         reference = data.reference_set("train")
     assert levels(reference.images) == [10, 20, 30, 40]
     warnings = [record.getMessage() for record in caplog.records]
-    assert len(warnings) == 1
+    assert len(warnings) == 2
     assert warnings[0].startswith("skipped: ")
     assert str(folder / "025.jpg") in warnings[0]
+    assert warnings[1] == "images-train: 1 of 5 images were damaged and skipped"
     (facts,) = (tmp_path / "cache" / "decoded").glob("*/facts.json")
     assert json.loads(facts.read_text())["skipped"] == 1
     again = folder_of(folder, on_error="skip", **cache)

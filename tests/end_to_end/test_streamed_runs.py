@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -95,6 +96,33 @@ def test_two_processes_augment_differently_and_label_the_same_images(photos: Pat
     assert len(first["images"]) == ITERATIONS * 8
     assert not set(first["images"]) & set(second["images"])
     assert first["labelled"] == second["labelled"] == labelled(tmp_path)
+
+
+@pytest.mark.parametrize("residency", ["stream", "memory"])
+def test_damaged_images_stop_a_run_or_are_reported_and_counted(photos: Path, tmp_path: Path, residency: str) -> None:
+    damaged = tmp_path / "photos"
+    shutil.copytree(photos, damaged)
+    file = damaged / "left" / "7.jpg"
+    file.write_bytes(file.read_bytes()[:-100])
+    arguments = [
+        *(option for option in SMALL if not option.startswith("metrics")),
+        "data=image_folder",
+        f"data.path={damaged}",
+        "data.image_size=32",
+        f"data.residency={residency}",
+        "metrics=none",
+        "trainer.max_steps=8",
+        f"paths.output_dir={tmp_path}",
+    ]
+    strict = run_command("train.py", *arguments, cwd=tmp_path)
+    assert strict.returncode == 2
+    assert strict.stderr.splitlines()[-1].startswith(f"error: {file} is damaged")
+    assert "Traceback" not in strict.stderr
+    lenient = run_command("train.py", *arguments, "data.on_error=skip", cwd=tmp_path)
+    assert lenient.returncode == 0, lenient.stderr
+    lines = lenient.stderr.splitlines()
+    assert len([line for line in lines if line.startswith(f"skipped: {file} is damaged")]) == 1
+    assert "photos-train: 1 of 100 images were damaged and skipped" in lines
 
 
 def labelled(output: Path) -> list[int]:

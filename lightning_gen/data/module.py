@@ -249,11 +249,10 @@ class ImageDataModule(pl.LightningDataModule):
             self._training_loader = None
             for name in self.training_splits:
                 source = self.split(name)
-                skipped = len(source) - len(source.undamaged()) if isinstance(source, EncodedSet) else 0
-                if skipped:
-                    log.warning(
-                        "%s %s: %d of %d images were damaged and skipped", self.name, name, skipped, len(source)
-                    )
+                whole = source.undamaged() if isinstance(source, EncodedSet) else source
+                if len(whole) < len(source):
+                    skipped = f"{len(source) - len(whole)} of {len(source)}"
+                    log.warning("%s-%s: %s images were damaged and skipped", self.name, name, skipped)
 
     def val_dataloader(self) -> Any:
         """Batches of ``val`` in order, each image once over all ranks; none without ``validation_share``."""

@@ -102,13 +102,13 @@ def time_hand_written(arguments: argparse.Namespace, data: DigitsDataModule, dev
         real = images[order[first : first + size]].float() / 127.5 - 1
         with autocast:
             fake = generator(torch.randn(size, 100, device=device))
-            loss = softplus(-discriminator(real)).mean() + softplus(discriminator(fake.detach())).mean()
+            loss = softplus(-discriminator(real).logits).mean() + softplus(discriminator(fake.detach()).logits).mean()
         adam_d.zero_grad()
         loss.backward()
         adam_d.step()
         discriminator.requires_grad_(False)
         with autocast:
-            loss = softplus(-discriminator(fake)).mean()
+            loss = softplus(-discriminator(fake).logits).mean()
         adam_g.zero_grad()
         loss.backward()
         adam_g.step()

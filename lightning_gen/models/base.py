@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer, do_nothing_closure
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from lightning_gen.errors import UserError
 from lightning_gen.models.averaging import WeightAverage
@@ -193,10 +194,10 @@ class GenerativeModel(pl.LightningModule):
 
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Within the context ``network`` passes gradients through but receives none, and its batch norms record nothing.
+    """Within the context ``network`` passes gradients through but receives none, and none of its buffers changes.
 
-    For the generator's step through the discriminator: no time is spent on weight gradients that would be thrown away,
-    and the discriminator's buffers stay as its own step left them. Batch norm still uses the batch's statistics.
+    For one player's step through the other: no time is spent on weight gradients that would be thrown away. Batch norm
+    still uses the batch's statistics but records none, and spectral norm takes no power iteration.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     norms = [
@@ -204,10 +205,13 @@ def frozen(network: nn.Module) -> Iterator[None]:
         for module in network.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.track_running_stats
     ]
+    iterations = [module for module in network.modules() if isinstance(module, _SpectralNorm) and module.training]
     for parameter in parameters:
         parameter.requires_grad_(False)
     for norm in norms:
         norm.track_running_stats = False
+    for iteration in iterations:
+        iteration.training = False
     try:
         yield
     finally:
@@ -215,3 +219,5 @@ def frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
         for norm in norms:
             norm.track_running_stats = True
+        for iteration in iterations:
+            iteration.training = True

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
+from lightning_gen.networks.discriminator import Discriminator, LinearHead
 
 SMALLEST_MAP = 4
 """Height and width of the generator's first and the discriminator's last feature map."""
@@ -53,7 +55,7 @@ class DCGANGenerator(nn.Module):
         return self.layers(latents[:, :, None, None])
 
 
-class DCGANDiscriminator(nn.Module):
+class DCGANDiscriminator(Discriminator):
     """Images to logits by strided convolutions alone; the mirror of `DCGANGenerator`.
 
     LeakyReLU 0.2 everywhere, batch norm in all layers but the first and the last (Radford et al. 2016, section 3).
@@ -61,40 +63,44 @@ class DCGANDiscriminator(nn.Module):
     Args:
         image_shape: (C, H, W) of the images, H = W a power of two, at least 32.
         base_channels: width of the first layer.
+        norm: ``batch``, or ``none`` with biases instead, for losses that look at single images (gradient penalties).
 
     Raises:
-        UserError: an image shape that the architecture cannot take.
+        UserError: an image shape that the architecture cannot take, or an unknown norm.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], base_channels: int = 64) -> None:
+    def __init__(
+        self, image_shape: tuple[int, int, int], base_channels: int = 64, norm: Literal["batch", "none"] = "batch"
+    ) -> None:
         super().__init__()
+        if norm not in ("batch", "none"):
+            raise UserError(f"model.discriminator.norm must be batch or none, not {norm!r}")
         channels, size, _ = _check_shape(image_shape)
         halvings = int(math.log2(size // SMALLEST_MAP))
         widths = [base_channels * 2**level for level in range(halvings)]
-        layers: list[nn.Module] = [
-            nn.Conv2d(channels, widths[0], 4, stride=2, padding=1, bias=False),
-            nn.LeakyReLU(0.2, inplace=True),
-        ]
+        first = nn.Conv2d(channels, widths[0], 4, stride=2, padding=1, bias=False)
+        blocks = [nn.Sequential(first, nn.LeakyReLU(0.2, inplace=True))]
         for width_in, width_out in pairwise(widths):
-            layers += [
-                nn.Conv2d(width_in, width_out, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width_out),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
-        self.layers = nn.Sequential(*layers)
-        self.head = nn.Conv2d(widths[-1], 1, SMALLEST_MAP, bias=False)
-        initialize_dcgan(self)
+            layers: list[nn.Module] = [nn.Conv2d(width_in, width_out, 4, stride=2, padding=1, bias=norm == "none")]
+            layers += [nn.BatchNorm2d(width_out)] if norm == "batch" else []
+            blocks.append(nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True)))
+        self.blocks = nn.Sequential(*blocks)
+        num_features = widths[-1] * SMALLEST_MAP**2
+        self.set_head(num_features, LinearHead(num_features, bias=False))
+        self.initialize(self)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N,) of images (N, C, H, W) in [-1, 1]."""
-        return self.head(self.layers(images)).flatten()
+    def initialize(self, network: nn.Module) -> None:
+        """See `initialize_dcgan`."""
+        initialize_dcgan(network)
 
 
 def initialize_dcgan(network: nn.Module) -> None:
-    """Convolutions ~ N(0, 0.02), batch-norm gains ~ N(1, 0.02), biases 0 (Radford et al. 2016 and its code)."""
+    """Weights ~ N(0, 0.02), batch-norm gains ~ N(1, 0.02), biases 0 (Radford et al. 2016 and its code)."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)

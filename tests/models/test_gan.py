@@ -11,7 +11,7 @@ from lightning_gen.data.sets.digits import DigitsDataModule
 from lightning_gen.errors import UserError
 from lightning_gen.models.base import frozen
 from lightning_gen.models.capabilities import Latents, Reconstructs, Samples
-from lightning_gen.models.gan import GAN
+from lightning_gen.models.gan import GAN, Fakes, Labelled
 
 ADAM = {"name": "Adam", "lr": 1e-3, "betas": [0.5, 0.999]}
 
@@ -60,9 +60,9 @@ class Spy(pl.Callback):
         original = getattr(model, step)
         own = model.generator if other is model.discriminator else model.discriminator
 
-        def watched(*arguments: torch.Tensor) -> torch.Tensor:
+        def watched(*arguments: Any) -> Any:
             own_before, other_before = state(own), state(other)
-            result: torch.Tensor = original(*arguments)
+            result = original(*arguments)
             self.changed.setdefault(step, []).append(equal(other_before, other) and not equal(own_before, own))
             return result
 
@@ -83,6 +83,101 @@ def test_max_steps_counts_iterations_of_both_optimizers() -> None:
     assert model.images_seen == 50 * 16
     for optimizer in trainer.optimizers:
         assert {int(entry["step"]) for entry in optimizer.state.values()} == {50}
+
+
+PLAIN = {"_target_": "lightning_gen.networks.dcgan.DCGANDiscriminator", "base_channels": 2, "norm": "none"}
+
+
+def test_several_discriminator_steps_on_parts_of_the_batch() -> None:
+    model = small_gan(discriminator_steps=4)
+    spy = Spy(model)
+    trainer = fit(model, 5)
+    assert spy.changed == {"discriminator_step": [True] * 20, "generator_step": [True] * 5}
+    assert trainer.global_step == model.iteration == 5
+    assert model.images_seen == 5 * 16
+    discriminator, generator = trainer.optimizers
+    assert {int(entry["step"]) for entry in discriminator.state.values()} == {20}
+    assert {int(entry["step"]) for entry in generator.state.values()} == {5}
+
+
+def test_each_discriminator_step_sees_other_images_and_the_generator_as_many_as_it_asks() -> None:
+    seen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {"discriminator_step": [], "generator_step": []}
+    for wanted, expected in ((None, 4), (4, 4), (10, 10)):
+        for calls in seen.values():
+            calls.clear()
+        model = small_gan(discriminator_steps=4, generator_batch_size=wanted)
+        for step in seen:
+            original = getattr(model, step)
+
+            def watched(real: Labelled, fake: Fakes, step: str = step, original: Any = original) -> Any:
+                seen[step].append((real.images.clone(), fake.images.detach().clone()))
+                return original(real, fake)
+
+            setattr(model, step, watched)
+        fit(model, 1)
+        real, fake = (torch.cat(images) for images in zip(*seen["discriminator_step"], strict=True))
+        assert len(real.flatten(1).unique(dim=0)) == len(fake.flatten(1).unique(dim=0)) == 16
+        ((_, generated),) = seen["generator_step"]
+        assert len(generated) == expected
+        # The last discriminator step's images serve the generator too where sizes allow.
+        assert torch.equal(generated, fake[-4:]) == (expected == 4)
+
+
+def test_a_batch_that_cannot_be_split_is_refused() -> None:
+    with pytest.raises(UserError, match=r"data\.batch_size=16 is no multiple of model\.discriminator_steps=5"):
+        fit(small_gan(discriminator_steps=5), 1)
+
+
+def test_weights_are_clipped_after_each_discriminator_step() -> None:
+    model = small_gan(regularizers={"weight_clip": {"limit": 0.005}}, loss="wasserstein")
+    fit(model, 3)
+    assert max(float(p.detach().abs().max()) for p in model.discriminator.parameters()) <= 0.005
+    assert max(float(p.detach().abs().max()) for p in model.generator.parameters()) > 0.005
+
+
+@pytest.mark.parametrize("loss", ["minimax", "least_squares", "wasserstein", "hinge", "relativistic"])
+def test_every_loss_trains_with_every_penalty(loss: str) -> None:
+    penalties = {"r1": 1.0, "r2": 1.0, "wgan_gp": 10.0, "zero_centered": 1.0, "dragan": 1.0}
+    model = small_gan(loss=loss, regularizers=penalties, discriminator=PLAIN, discriminator_steps=2)
+    spy = Spy(model)
+    fit(model, 2)
+    assert spy.changed == {"discriminator_step": [True] * 4, "generator_step": [True] * 2}
+
+
+def test_a_penalty_is_logged_with_its_weight_and_moves_the_discriminator() -> None:
+    light, heavy = (
+        small_gan(regularizers={"r1": weight}, discriminator=PLAIN, discriminator_optimizer={"name": "SGD", "lr": 0.1})
+        for weight in (0.0, 100.0)
+    )
+    logged = []
+
+    class Losses(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+            logged.append(outputs)
+
+    for model in (light, heavy):
+        fit(model, 1, Losses())
+    assert [entry["discriminator_r1"].item() > 0 for entry in logged] == [False, True]
+    assert logged[0]["discriminator_loss"] == logged[1]["discriminator_loss"]
+    assert not equal(state(light.discriminator), heavy.discriminator)
+
+
+def test_a_compiled_discriminator_can_be_penalised(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_gan(regularizers={"wgan_gp": 10.0}, discriminator=PLAIN)
+    monkeypatch.setattr(torch._dynamo.config, "suppress_errors", False)
+    model.discriminator.compile(backend="aot_eager")
+    fit(model, 1)
+
+
+def test_combinations_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(UserError, match=r"batch norm.*model\.discriminator\.norm=none"):
+        small_gan(regularizers={"wgan_gp": 10.0})
+    with pytest.raises(UserError, match="compares images in pairs"):
+        small_gan(loss="relativistic", generator_batch_size=8)
+    with pytest.raises(UserError, match="Did you mean 'wgan_gp'"):
+        small_gan(regularizers={"wgan-gp": 10.0}, discriminator=PLAIN)
+    with pytest.raises(UserError, match=r"model\.discriminator_steps must be at least 1"):
+        small_gan(discriminator_steps=0)
 
 
 def test_schedules_are_stepped_once_an_iteration() -> None:

@@ -127,7 +127,7 @@ def interpolate(
     as_json: Json = False,
 ) -> None:
     """Walk through the latent space of a run or checkpoint."""
-    from lightning_gen.callbacks.pictures import interpolation_frames, interpolation_strip
+    from lightning_gen.callbacks.pictures import interpolation_frames, interpolation_strip, walk_ends
     from lightning_gen.evaluation import load_trained
     from lightning_gen.images import display_scale, save_gif, save_png
     from lightning_gen.models.capabilities import Latents
@@ -140,12 +140,12 @@ def interpolate(
     if not isinstance(model, Latents):
         raise UserError(f"{type(model).__name__} has no latents to walk between")
     with model.evaluation():
-        latents = model.sample_latents(2 * rows, generator=make_rng("interpolation", seed))
+        latents, labels = walk_ends(model, rows, make_rng("interpolation", seed))
         if output.suffix.lower() == ".png":
-            strip = interpolation_strip(model, latents, steps)
+            strip = interpolation_strip(model, latents, steps, labels)
             _write(output, lambda path: save_png(strip, path, display_scale(strip.shape[-1] // steps)))
         else:
-            frames = interpolation_frames(model, latents, steps)
+            frames = interpolation_frames(model, latents, steps, labels)
             _write(output, lambda path: save_gif(list(frames), path, 2 * display_scale(frames.shape[-1])))
     _report(as_json, {"output": str(output), "rows": rows, "steps": steps, "seed": seed})
 

@@ -170,6 +170,7 @@ def build_model(config: Mapping[str, Any], data: ImageDataModule) -> GenerativeM
         image_shape=data.image_shape,
         num_classes=data.num_classes,
         label_law=data.label_law,
+        labelled_per_class=data.labelled_per_class,
         input_shape=getattr(data, "input_shape", None),
     )
     model.seed = config["seed"]

@@ -17,6 +17,9 @@ from lightning_gen.seeds import make_rng
 from lightning_gen.tracking.logs import log_picture
 from lightning_gen.tracking.run_directory import RunDirectory
 
+WIDEST = 16
+"""Most classes that a grid shows as columns."""
+
 
 class Pictures(Callback):
     """Draws on rank zero at a period and at the end, with the averaged weights, leaving training untouched.
@@ -45,7 +48,9 @@ class Pictures(Callback):
 
 
 class SampleGrid(Pictures):
-    """A grid of samples from fixed latents: ``samples/<images seen>.png``.
+    """A grid of samples from fixed latents, a column for each class of a conditional model of up to `WIDEST` classes.
+
+    Written to ``samples/<images seen>.png``.
 
     Args:
         run: where the files go.
@@ -64,9 +69,10 @@ class SampleGrid(Pictures):
         """Write and log the grid of a model that can sample."""
         if not isinstance(model, Samples):
             return
-        images = to_uint8(model.sample(self.num_samples, generator=make_rng("grid", self.seed)))
+        labels, columns = grid_labels(model, self.num_samples)
+        images = to_uint8(model.sample(self.num_samples, labels, generator=make_rng("grid", self.seed)))
         path = self.run.samples / f"{model.images_seen:09d}.png"
-        save_png(make_grid(images), path, display_scale(images.shape[-1]))
+        save_png(make_grid(images, columns), path, display_scale(images.shape[-1]))
         log_picture(trainer, "samples", path, model.images_seen)
 
 
@@ -100,9 +106,9 @@ class LatentInterpolation(Pictures):
         """Write and log strip and GIF of a model that decodes latents."""
         if not isinstance(model, Latents):
             return
-        latents = model.sample_latents(2 * self.rows, generator=make_rng("interpolation", self.seed))
-        strip = interpolation_strip(model, latents, self.steps)
-        frames = interpolation_frames(model, latents, self.frames)
+        latents, labels = walk_ends(model, self.rows, make_rng("interpolation", self.seed))
+        strip = interpolation_strip(model, latents, self.steps, labels)
+        frames = interpolation_frames(model, latents, self.frames, labels)
         path = self.run.interpolations / f"{model.images_seen:09d}.png"
         scale = display_scale(frames.shape[-1])
         save_png(strip, path, scale)
@@ -131,28 +137,46 @@ def slerp(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
     return torch.where(sine.abs() < 1e-4, torch.lerp(start[None], end[None], weights), spherical)
 
 
-def interpolation_strip(model: Latents, latents: Tensor, steps: int) -> Tensor:
+def grid_labels(model: GenerativeModel, num_samples: int) -> tuple[Tensor | None, int | None]:
+    """Labels (num_samples,) of a grid with a column for each class, and the columns; None where the model decides."""
+    if model.label_law is None or len(model.label_law) > WIDEST:
+        return None, None
+    classes = len(model.label_law)
+    return torch.arange(num_samples, device=model.device) % classes, classes
+
+
+def walk_ends(model: GenerativeModel, rows: int, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    """Latents (2 * rows, D), start and end of each walk, and a label (rows,) for each walk of a conditional model."""
+    assert isinstance(model, Latents)
+    latents = model.sample_latents(2 * rows, generator=rng)
+    return latents, None if model.label_law is None else model.draw_labels(rows, generator=rng)
+
+
+def interpolation_strip(model: Latents, latents: Tensor, steps: int, labels: Tensor | None = None) -> Tensor:
     """Rows of images from one latent to another.
 
     Args:
         model: decodes the latents.
         latents: (2 * rows, D); row ``r`` goes from ``2r`` to ``2r + 1``.
         steps: images in a row.
+        labels: (rows,) int64 for a conditional model.
 
     Returns:
         (C, H', W') uint8 grid.
     """
     walks = slerp(latents[0::2], latents[1::2], torch.linspace(0, 1, steps)).transpose(0, 1)
-    return make_grid(to_uint8(model.decode(walks.flatten(0, 1))), columns=steps)
+    each = None if labels is None else labels.repeat_interleave(steps)
+    return make_grid(to_uint8(model.decode(walks.flatten(0, 1), each)), columns=steps)
 
 
-def interpolation_frames(model: Latents, latents: Tensor, frames: int) -> Tensor:
+def interpolation_frames(model: Latents, latents: Tensor, frames: int, labels: Tensor | None = None) -> Tensor:
     """Frames of a closed walk through all latents.
 
     Args:
         model: decodes the latents.
         latents: (M, D), visited in order and back to the first.
         frames: number of frames.
+        labels: (M / 2,) int64 for a conditional model, each for two legs of the walk.
 
     Returns:
         (frames, C, H, W) uint8.
@@ -164,4 +188,5 @@ def interpolation_frames(model: Latents, latents: Tensor, frames: int) -> Tensor
         slerp(stops[leg, None], stops[leg + 1, None], (at - leg)[None])[0]
         for leg, at in zip(legs, position, strict=True)
     ]
-    return to_uint8(model.decode(torch.cat(path)))
+    each = None if labels is None else labels[(legs // 2).to(labels.device)]
+    return to_uint8(model.decode(torch.cat(path), each))

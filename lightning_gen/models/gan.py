@@ -60,8 +60,9 @@ class GAN(GenerativeModel):
         generator_batch_size: fake images in the generator's step; None for as many as in a discriminator step.
         regularizers: options by name (`lightning_gen.regularizers`).
         gradient_clip_norm: total norm to which each network's gradients are clipped; None for no clipping.
-        num_classes: K of the data, None for a set without classes.
+        num_classes: K of the data, 0 for a set without classes.
         label_law: probabilities of the data's classes.
+        labelled_per_class: how many images of each class keep their label, None for all.
 
     Raises:
         UserError: unknown names or options, an image shape that the networks cannot make, or a combination that means
@@ -88,8 +89,9 @@ class GAN(GenerativeModel):
         generator_batch_size: int | None = None,
         regularizers: Mapping[str, Any] | None = None,
         gradient_clip_norm: float | None = None,
-        num_classes: int | None = None,
+        num_classes: int = 0,
         label_law: list[float] | None = None,
+        labelled_per_class: int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -102,7 +104,7 @@ class GAN(GenerativeModel):
         self.gradient_clip_norm = gradient_clip_norm
         self.optimizer_specs = (discriminator_optimizer, generator_optimizer)
         self._check_steps(loss)
-        self._check_classes(generator, discriminator, num_classes)
+        self._check_classes(generator, discriminator, num_classes, labelled_per_class)
 
         self.regularizers = build_regularizers(regularizers)
         derived = {
@@ -299,12 +301,21 @@ class GAN(GenerativeModel):
             raise UserError(f"model.loss={loss} compares images in pairs: unset model.generator_batch_size")
 
     def _check_classes(
-        self, generator: Mapping[str, Any], discriminator: Mapping[str, Any], num_classes: int | None
+        self,
+        generator: Mapping[str, Any],
+        discriminator: Mapping[str, Any],
+        num_classes: int,
+        labelled_per_class: int | None,
     ) -> None:
         if not self.conditional:
             return
-        if num_classes is None:
+        if not num_classes:
             raise UserError("model.conditional=true needs labels, and the data set has no classes: set it to false")
+        if labelled_per_class is not None:
+            raise UserError(
+                f"model.conditional=true needs the label of every image, and data.labelled_per_class="
+                f"{labelled_per_class} hides most of them: set it to null"
+            )
         for name, spec, base in (("generator", generator, nn.Module), ("discriminator", discriminator, Discriminator)):
             if "num_classes" not in inspect.signature(resolve(str(spec.get("_target_")), base)).parameters:
                 raise UserError(f"model.conditional=true, but model.{name}={spec.get('_target_')} takes no labels")

@@ -126,7 +126,7 @@ def time_hand_written(name: str, arguments: argparse.Namespace, data: DigitsData
     model = make_model(name, arguments.base_channels, data).to(device)
     generator: nn.Module = model.generator  # type: ignore[assignment]
     discriminator: nn.Module = model.discriminator  # type: ignore[assignment]
-    latent_dim: int = model.prior.dim  # type: ignore[assignment, union-attr]
+    latent_dim: int = model.prior.dim  # type: ignore[assignment]
     average = copy.deepcopy(generator).requires_grad_(False)
     if arguments.compile:
         generator.compile()

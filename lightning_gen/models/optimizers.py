@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_gen.errors import UserError
+from lightning_gen.models import schedules
 
 
 def build_optimizer(spec: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -33,7 +34,9 @@ def build_optimizer(spec: Mapping[str, Any], parameters: Iterable[nn.Parameter])
 
 
 def build_schedule(spec: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> LRScheduler | None:
-    """A schedule of `torch.optim.lr_scheduler`, stepped once an iteration, or None where ``spec`` names none.
+    """A schedule, stepped once an iteration, or None where ``spec`` names none.
+
+    It is one of `torch.optim.lr_scheduler` or of `lightning_gen.models.schedules`.
 
     Args:
         spec: the optimizer's spec; its key ``schedule`` is ``{"name": "LinearLR", ...}`` in iterations.
@@ -46,9 +49,12 @@ def build_schedule(spec: Mapping[str, Any], optimizer: torch.optim.Optimizer) ->
     if not schedule:
         return None
     options = {key: value for key, value in schedule.items() if key != "name"}
-    schedule_class = getattr(torch.optim.lr_scheduler, str(schedule.get("name")), None)
+    name = str(schedule.get("name"))
+    schedule_class = getattr(torch.optim.lr_scheduler, name, None) or getattr(schedules, name, None)
     if not (isinstance(schedule_class, type) and issubclass(schedule_class, LRScheduler)):
-        raise UserError(f"torch.optim.lr_scheduler has no schedule {schedule.get('name')!r}")
+        raise UserError(
+            f"torch.optim.lr_scheduler and lightning_gen.models.schedules have no schedule {schedule.get('name')!r}"
+        )
     try:
         return schedule_class(optimizer, **options)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,8 @@
-"""Generator and discriminator of DCGAN (Radford et al. 2016), for any power-of-two resolution from 32."""
+"""Generator and discriminator of DCGAN (Radford et al. 2016), for any power-of-two resolution from 32.
+
+With classes they are conditional by concatenation (Mirza and Osindero 2014): the one-hot label joins the latents and,
+as constant maps, the channels of the image.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
 from lightning_gen.networks.discriminator import Discriminator, LinearHead
+from lightning_gen.networks.labels import concatenate_labels
+from lightning_gen.networks.shapes import power_of_two_size
 
 SMALLEST_MAP = 4
 """Height and width of the generator's first and the discriminator's last feature map."""
@@ -25,18 +31,26 @@ class DCGANGenerator(nn.Module):
         image_shape: (C, H, W) of the images, H = W a power of two, at least 32.
         latent_dim: D of the latents.
         base_channels: width of the last hidden layer.
+        num_classes: K for a generator that takes labels, or None.
 
     Raises:
         UserError: an image shape that the architecture cannot make.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], latent_dim: int, base_channels: int = 64) -> None:
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        latent_dim: int,
+        base_channels: int = 64,
+        num_classes: int | None = None,
+    ) -> None:
         super().__init__()
-        channels, size, _ = _check_shape(image_shape)
+        self.num_classes = num_classes
+        channels, size = power_of_two_size(image_shape, "DCGAN")
         doublings = int(math.log2(size // SMALLEST_MAP))
         widths = [base_channels * 2**level for level in reversed(range(doublings))]
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(latent_dim, widths[0], SMALLEST_MAP, bias=False),
+            nn.ConvTranspose2d(latent_dim + (num_classes or 0), widths[0], SMALLEST_MAP, bias=False),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         ]
@@ -50,9 +64,9 @@ class DCGANGenerator(nn.Module):
         self.layers = nn.Sequential(*layers)
         initialize_dcgan(self)
 
-    def forward(self, latents: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] from latents (N, latent_dim)."""
-        return self.layers(latents[:, :, None, None])
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) in [-1, 1] from latents (N, latent_dim) and labels (N,) int64 or None."""
+        return self.layers(concatenate_labels(latents, labels, self.num_classes)[:, :, None, None])
 
 
 class DCGANDiscriminator(Discriminator):
@@ -64,21 +78,26 @@ class DCGANDiscriminator(Discriminator):
         image_shape: (C, H, W) of the images, H = W a power of two, at least 32.
         base_channels: width of the first layer.
         norm: ``batch``, or ``none`` with biases instead, for losses that look at single images (gradient penalties).
+        num_classes: K for a discriminator that takes labels, or None.
 
     Raises:
         UserError: an image shape that the architecture cannot take, or an unknown norm.
     """
 
     def __init__(
-        self, image_shape: tuple[int, int, int], base_channels: int = 64, norm: Literal["batch", "none"] = "batch"
+        self,
+        image_shape: tuple[int, int, int],
+        base_channels: int = 64,
+        norm: Literal["batch", "none"] = "batch",
+        num_classes: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(num_classes)
         if norm not in ("batch", "none"):
             raise UserError(f"model.discriminator.norm must be batch or none, not {norm!r}")
-        channels, size, _ = _check_shape(image_shape)
+        channels, size = power_of_two_size(image_shape, "DCGAN")
         halvings = int(math.log2(size // SMALLEST_MAP))
         widths = [base_channels * 2**level for level in range(halvings)]
-        first = nn.Conv2d(channels, widths[0], 4, stride=2, padding=1, bias=False)
+        first = nn.Conv2d(channels + (num_classes or 0), widths[0], 4, stride=2, padding=1, bias=False)
         blocks = [nn.Sequential(first, nn.LeakyReLU(0.2, inplace=True))]
         for width_in, width_out in pairwise(widths):
             layers: list[nn.Module] = [nn.Conv2d(width_in, width_out, 4, stride=2, padding=1, bias=norm == "none")]
@@ -93,6 +112,10 @@ class DCGANDiscriminator(Discriminator):
         """See `initialize_dcgan`."""
         initialize_dcgan(network)
 
+    def prepare_input(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Images, with K constant maps of the one-hot label as further channels where there are classes."""
+        return concatenate_labels(images, labels, self.num_classes)
+
 
 def initialize_dcgan(network: nn.Module) -> None:
     """Weights ~ N(0, 0.02), batch-norm gains ~ N(1, 0.02), biases 0 (Radford et al. 2016 and its code)."""
@@ -101,15 +124,6 @@ def initialize_dcgan(network: nn.Module) -> None:
             nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)
-
-
-def _check_shape(image_shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    channels, height, width = image_shape
-    if height != width or height < 32 or height & (height - 1):
-        raise UserError(
-            f"DCGAN makes square images of a power-of-two size from 32, not {height}x{width}: set data.image_size"
-        )
-    return channels, height, width

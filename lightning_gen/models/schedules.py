@@ -1,0 +1,58 @@
+"""Schedules that `torch.optim.lr_scheduler` lacks, stepped once an iteration."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+
+class RateAndMomentumSchedule(LRScheduler):
+    """A learning rate that falls exponentially while momentum rises linearly (Goodfellow et al. 2014, published code).
+
+    After t iterations the rate is ``max(lr / decay ** t, min_lr)``, and momentum has gone ``min(t /
+    momentum_iterations, 1)`` of the way from the optimizer's to ``final_momentum``.
+
+    Args:
+        optimizer: one with a momentum, such as SGD.
+        decay: factor above 1 by which the rate falls in each iteration.
+        min_lr: lowest rate.
+        final_momentum: momentum at the end.
+        momentum_iterations: iterations until then.
+        last_epoch: iterations so far, -1 before the first.
+
+    Raises:
+        ValueError: an optimizer without momentum, or numbers out of range.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        decay: float,
+        min_lr: float,
+        final_momentum: float,
+        momentum_iterations: int,
+        last_epoch: int = -1,
+    ) -> None:
+        if any("momentum" not in group for group in optimizer.param_groups):
+            raise ValueError(f"{type(optimizer).__name__} has no momentum: use SGD")
+        if decay < 1 or momentum_iterations < 1 or not 0 <= final_momentum < 1:
+            raise ValueError("decay and momentum_iterations must be at least 1, final_momentum in [0, 1)")
+        self.decay = decay
+        self.min_lr = min_lr
+        self.final_momentum = final_momentum
+        self.momentum_iterations = momentum_iterations
+        self.base_momenta = [group["momentum"] for group in optimizer.param_groups]
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of the parameter groups after ``last_epoch`` iterations."""
+        # A negative power underflows to 0 where a positive one would overflow.
+        return [max(base * self.decay**-self.last_epoch, self.min_lr) for base in self.base_lrs]
+
+    def step(self, epoch: int | None = None) -> None:
+        """Set rates and momenta of the next iteration."""
+        super().step(epoch)
+        share = min(self.last_epoch / self.momentum_iterations, 1.0)
+        for group, base in zip(self.optimizer.param_groups, self.base_momenta, strict=True):
+            group["momentum"] = base + share * (self.final_momentum - base)

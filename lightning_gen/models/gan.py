@@ -120,9 +120,12 @@ class GAN(GenerativeModel):
             draw_latents=self.prior.sample,
             codes=self.prior.codes,
             chosen=dict(self.regularizers.items()),  # type: ignore[arg-type]
+            image_shape=image_shape,
         )
         for regularizer in self._chosen:
             regularizer.build(self.players)
+        for regularizer in self._chosen:
+            regularizer.finish(self.players)
         for regularizer in self._chosen:
             regularizer.check(self.players)
         self.generator = self.players.generator
@@ -143,7 +146,7 @@ class GAN(GenerativeModel):
     def training_iteration(self, batch: ImageBatch) -> dict[str, Tensor]:
         """Goodfellow et al. 2014, algorithm 1."""
         if not self.images_seen:
-            self._hand_out_references(batch.images)
+            self._hand_out_references(batch.images, batch.labels if self.conditional else None)
         losses: dict[str, Tensor] = {}
         parts = self._split(batch)
         for real in parts[:-1]:
@@ -240,17 +243,18 @@ class GAN(GenerativeModel):
         latents = self.prior.sample(number, device=self.device)
         return Fakes(latents, labels, self.decode(latents, labels))
 
-    def _hand_out_references(self, images: Tensor) -> None:
+    def _hand_out_references(self, images: Tensor, labels: Tensor | None) -> None:
         """Give regularizers that want fixed training images rank zero's first ones."""
         for regularizer in self._chosen:
             wanted = regularizer.reference_images
             if wanted > len(images):
                 raise UserError(f"{wanted} reference images are wanted, but data.batch_size is {len(images)}")
             if wanted:
-                reference = images[:wanted].contiguous()
+                parts = [part[:wanted].contiguous() for part in (images, labels) if part is not None]
                 if self.trainer.world_size > 1:
-                    torch.distributed.broadcast(reference, src=0)
-                regularizer.take_reference(self.players, reference)
+                    for part in parts:
+                        torch.distributed.broadcast(part, src=0)
+                regularizer.take_reference(self.players, parts[0], parts[1] if len(parts) > 1 else None)
 
     def _split(self, batch: ImageBatch) -> list[Labelled]:
         """The parts of the batch for the discriminator's steps, with labels if the model takes them."""

@@ -56,8 +56,8 @@ class SplitLayer(nn.Module):
 class MLPGenerator(nn.Module):
     """Latents to images by fully connected layers with ReLU between them.
 
-    The output is tanh where the papers have a sigmoid: the same function up to the range of images. Weights and biases
-    are as in the code of Goodfellow et al. 2014: weights ~ U[-0.05, 0.05], biases 0. With classes, of the first layer's
+    The output is tanh where the papers have a sigmoid: the same function up to the range of images. Weights ~
+    U[-0.05, 0.05], biases 0, as in the code of Goodfellow et al. 2014. With classes, of the first layer's
     units ``label_units`` see the label alone and the others the latents alone (Mirza and Osindero 2014, section 4.1:
     1000 and 200).
 
@@ -112,8 +112,8 @@ class MaxoutDiscriminator(Discriminator):
     """Images to logits by `Maxout` layers with dropout.
 
     Weights ~ U[-0.005, 0.005], biases 0, as in the code of Goodfellow et al. 2014. With classes the first layer is two:
-    one on the image and one with ``label_units`` units on the label; the layers after it see both, with ``joint_pieces``
-    pieces (Mirza and Osindero 2014, section 4.1).
+    one on the image and one with ``label_units`` units on the label; the layers after it see both, with
+    ``joint_pieces`` pieces (Mirza and Osindero 2014, section 4.1).
 
     Args:
         image_shape: (C, H, W) of the images.

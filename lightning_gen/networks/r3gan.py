@@ -60,10 +60,10 @@ class ResidualBlock(nn.Module):
 
 
 class Resample(nn.Module):
-    """Maps of twice or half the size by bilinear interpolation, which is a [1, 2, 1] blur of doubled or of averaged pixels.
+    """Maps of twice or half the size by bilinear interpolation: a [1, 2, 1] blur after doubling or before averaging.
 
-    Beyond the border maps are zero. One convolution with a fixed filter does it, unlike `torch.nn.functional.interpolate`
-    deterministically on every device.
+    One convolution with a fixed filter does it, deterministically on every device, unlike
+    `torch.nn.functional.interpolate`. Beyond the border maps are zero.
 
     Args:
         up: twice the size, else half of it.

@@ -19,7 +19,7 @@ from lightning_gen.registry import Registry
 
 @dataclass
 class Players:
-    """The two networks before training; a regularizer may change or replace them in `Regularizer.build`.
+    """The two networks before training; a regularizer may change them in `build` and replace them in `finish`.
 
     Attributes:
         generator: latents (N, D), labels or None -> images.
@@ -29,6 +29,7 @@ class Players:
         draw_latents: number -> latents from the model's prior.
         codes: where the structured codes of the latents are (`lightning_gen.models.latents`), empty without codes.
         chosen: the regularizers by name.
+        image_shape: (C, H, W).
     """
 
     generator: nn.Module
@@ -38,6 +39,7 @@ class Players:
     draw_latents: Callable[[int], Tensor]
     codes: tuple[Any, ...]
     chosen: Mapping[str, Regularizer]
+    image_shape: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -97,15 +99,25 @@ class Regularizer(nn.Module):
             UserError: the networks cannot take this regularizer.
         """
 
+    def finish(self, players: Players) -> None:
+        """Change or replace the networks when all regularizers are built, so that all heads and layers are there.
+
+        Raises:
+            UserError: the networks cannot take this regularizer.
+        """
+
     def check(self, players: Players) -> None:
-        """Refuse a combination that means nothing, when all regularizers are built.
+        """Refuse a combination that means nothing, when all regularizers are built and finished.
 
         Raises:
             UserError: with the reason and the remedy.
         """
 
-    def take_reference(self, players: Players, images: Tensor) -> None:
-        """Take ``reference_images`` training images (M, C, H, W) in [-1, 1], equal on all ranks, as a run begins."""
+    def take_reference(self, players: Players, images: Tensor, labels: Tensor | None) -> None:
+        """Take ``reference_images`` training images (M, C, H, W) in [-1, 1], equal on all ranks, as a run begins.
+
+        ``labels`` (M,) int64 are theirs, or None for a model without classes.
+        """
 
     def augment(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) as the discriminator shall see them, real and fake alike; differentiable."""
@@ -162,6 +174,7 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
 def mixes_samples(network: nn.Module) -> bool:
     """Whether a sample's output depends on the others of its batch in training."""
+    # Virtual batch norm is none of these: it takes its statistics from a fixed reference batch.
     kinds = (nn.modules.batchnorm._BatchNorm,)
     batch_features = getattr(network, "batch_features", None) is not None
     return batch_features or any(isinstance(module, kinds) for module in network.modules())

@@ -55,6 +55,7 @@ class GAN(GenerativeModel):
         codes: ``{"categorical": [10], "continuous": 2}`` appended to the noise (Chen et al. 2016); None for no codes.
         truncation: bound of the latents where samples are drawn (Brock et al. 2019); None for no truncation.
         conditional: whether both networks take labels.
+        discriminator_takes_labels: false for a conditional model whose discriminator is not told them (ACGAN).
         loss: name of an adversarial loss (`lightning_gen.losses.adversarial`).
         discriminator_steps: k of Goodfellow et al. 2014, algorithm 1; ``data.batch_size`` must be a multiple of it.
         generator_batch_size: fake images in the generator's step; None for as many as in a discriminator step.
@@ -84,6 +85,7 @@ class GAN(GenerativeModel):
         codes: Mapping[str, Any] | None = None,
         truncation: float | None = None,
         conditional: bool = False,
+        discriminator_takes_labels: bool = True,
         loss: str = "non_saturating",
         discriminator_steps: int = 1,
         generator_batch_size: int | None = None,
@@ -104,19 +106,18 @@ class GAN(GenerativeModel):
         self.gradient_clip_norm = gradient_clip_norm
         self.optimizer_specs = (discriminator_optimizer, generator_optimizer)
         self._check_steps(loss)
-        self._check_classes(generator, discriminator, num_classes, labelled_per_class)
+        labelled = {"generator": generator, **({"discriminator": discriminator} if discriminator_takes_labels else {})}
+        self._check_classes(labelled, num_classes, labelled_per_class)
 
         self.regularizers = build_regularizers(regularizers)
-        derived = {
-            "image_shape": image_shape,
-            "latent_dim": self.prior.dim,
-            "num_classes": num_classes if conditional else None,
-        }
+        classes = num_classes if conditional else None
+        known_classes = classes if discriminator_takes_labels else None
+        derived = {"image_shape": image_shape, "latent_dim": self.prior.dim}
         self.players = Players(
-            generator=construct(generator, nn.Module, **derived),
-            discriminator=construct(discriminator, Discriminator, **derived),
+            generator=construct(generator, nn.Module, num_classes=classes, **derived),
+            discriminator=construct(discriminator, Discriminator, num_classes=known_classes, **derived),
             loss=loss,
-            num_classes=num_classes if conditional else None,
+            num_classes=classes,
             draw_latents=self.prior.sample,
             codes=self.prior.codes,
             chosen=dict(self.regularizers.items()),  # type: ignore[arg-type]
@@ -305,11 +306,7 @@ class GAN(GenerativeModel):
             raise UserError(f"model.loss={loss} compares images in pairs: unset model.generator_batch_size")
 
     def _check_classes(
-        self,
-        generator: Mapping[str, Any],
-        discriminator: Mapping[str, Any],
-        num_classes: int,
-        labelled_per_class: int | None,
+        self, specs: Mapping[str, Mapping[str, Any]], num_classes: int, labelled_per_class: int | None
     ) -> None:
         if not self.conditional:
             return
@@ -320,8 +317,8 @@ class GAN(GenerativeModel):
                 f"model.conditional=true needs the label of every image, and data.labelled_per_class="
                 f"{labelled_per_class} hides most of them: set it to null"
             )
-        for name, spec, base in (("generator", generator, nn.Module), ("discriminator", discriminator, Discriminator)):
-            if "num_classes" not in inspect.signature(resolve(str(spec.get("_target_")), base)).parameters:
+        for name, spec in specs.items():
+            if "num_classes" not in inspect.signature(resolve(str(spec.get("_target_")), nn.Module)).parameters:
                 raise UserError(f"model.conditional=true, but model.{name}={spec.get('_target_')} takes no labels")
 
 

@@ -89,7 +89,7 @@ class Regularizer(nn.Module):
     """
 
     generator_sees_real: ClassVar[bool] = False
-    replaces_generator_loss: ClassVar[bool] = False
+    replaces_generator_loss: bool = False
     reference_images: int = 0
 
     def build(self, players: Players) -> None:
@@ -163,12 +163,17 @@ def build_regularizers(specs: Mapping[str, Any] | None) -> nn.ModuleDict:
     return built
 
 
+def world_size() -> int:
+    """The number of processes that train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
 def mean_over_ranks(value: Tensor) -> Tensor:
     """The mean of a statistic over all processes, so that what follows from it is the same on each."""
-    if distributed.is_available() and distributed.is_initialized():
+    if world_size() > 1:
         value = value.clone()
         distributed.all_reduce(value)
-        value /= distributed.get_world_size()
+        value /= world_size()
     return value
 
 

@@ -158,7 +158,8 @@ def _evaluate(path: Path, overrides: Sequence[str], rank: int, world_size: int, 
         raise UserError(f"{type(trained.model).__name__} cannot sample, so it cannot be scored")
     data = construct(trained.config["data"], ImageDataModule)  # type: ignore[type-abstract]
     evaluator = construct(trained.config["metrics"], Evaluator).to(trained.model.device)
-    evaluator.check(data.image_shape, len(data.split(evaluator.reference_split)))
+    classes = None if trained.model.label_law is None else len(trained.model.label_law)
+    evaluator.check(data.image_shape, len(data.split(evaluator.reference_split)), classes)
     evaluator.set_reference(data.name, data.reference_set(evaluator.reference_split, evaluator.num_reference).images)
     with trained.model.evaluation():
         scores = evaluate_model(evaluator, trained.model, rank=rank, world_size=world_size)

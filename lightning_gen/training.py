@@ -158,7 +158,8 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     model = build_model(config, data)
     data.check()
     if evaluator is not None:
-        evaluator.check(data.image_shape, len(data.split(evaluator.reference_split)))
+        classes = None if model.label_law is None else len(model.label_law)
+        evaluator.check(data.image_shape, len(data.split(evaluator.reference_split)), classes)
     return Parts(data, model, evaluator)
 
 

@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from lightning_gen.callbacks.schedule import EveryImages, find_callback
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import Score
-from lightning_gen.metrics.evaluator import Evaluator
+from lightning_gen.metrics.evaluator import Drawn, Evaluator
 from lightning_gen.models import GenerativeModel
 from lightning_gen.models.capabilities import Samples
 from lightning_gen.tracking.logs import log_scalars
@@ -38,7 +38,7 @@ class Scores(Callback):
         self.latest_iteration = -1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Move the extractor to the training device and have the reference statistics at hand."""
+        """Move the extractor to the training device and have what is needed of the reference images at hand."""
         if not isinstance(pl_module, Samples):
             raise UserError(f"{type(pl_module).__name__} cannot sample, so it cannot be scored: set metrics=none")
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -100,9 +100,14 @@ class RecordKeeper(Callback):
 def evaluate_model(evaluator: Evaluator, model: GenerativeModel, **options: Any) -> list[Score]:
     """Score a model that is in evaluation mode; ``options`` are those of `Evaluator.evaluate`."""
     assert isinstance(model, Samples)
-    draw = model.sample
+    make = model.sample
+
+    def draw(number: int, rng: torch.Generator) -> Drawn:
+        labels = None if model.label_law is None else model.draw_labels(number, generator=rng)
+        return Drawn(make(number, labels, generator=rng), labels)
+
     return evaluator.evaluate(
-        lambda number, rng: draw(number, generator=rng),
+        draw,
         images_seen=model.images_seen,
         weights="raw" if model.average is None else "ema",
         sampler=model.sampler_settings(),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_gen.files import canonical_json
 from lightning_gen.metrics.extractors import FeatureExtractor, Features
-from lightning_gen.metrics.statistics import GaussianStatistics
+from lightning_gen.metrics.reference import Reference
 from lightning_gen.registry import Registry
 
 SCORING_VERSION = 1
@@ -26,22 +26,44 @@ class ScoreValue(NamedTuple):
     std: float | None = None
 
 
+class ScoringPlan(NamedTuple):
+    """What is known of an evaluation before any training.
+
+    Attributes:
+        extractor: of the features.
+        num_samples: samples that will be drawn.
+        reference_split: split of the data that they are compared with.
+        reference_size: images of it that are used; None if that is not known yet.
+        label_classes: number of classes that samples are asked for by; None for a model that takes no labels.
+    """
+
+    extractor: FeatureExtractor
+    num_samples: int
+    reference_split: str
+    reference_size: int | None
+    label_classes: int | None
+
+
 class ScoreMetric(torchmetrics.Metric):
     """A score computed from features as they stream by; registered with ``@score_metrics.register("name")``.
 
-    Subclasses are built as ``Metric(extractor, num_samples, reference, **options)``, add their states with
-    `torchmetrics.Metric.add_state` so that processes are reduced, and say which direction is better.
+    Subclasses are built as ``Metric(extractor, num_samples, reference)``, add their states with
+    `torchmetrics.Metric.add_state` so that processes are reduced, and say which direction is better. Those that use the
+    reference's ``features`` get the ``reservoir`` too that keeps the samples' features.
 
     Attributes:
-        needs_reference: whether ``reference`` is used.
+        reference_parts: the fields of ``reference`` that are used (`lightning_gen.metrics.reference.Reference`); a
+            score without any does not have the reference in its protocol.
         lower_is_better: for leaderboards and the best checkpoint.
     """
 
     full_state_update = False
-    needs_reference: ClassVar[bool]
+    reference_parts: ClassVar[tuple[str, ...]] = ()
     lower_is_better: ClassVar[bool]
 
-    def __init__(self, extractor: FeatureExtractor, num_samples: int, reference: GaussianStatistics | None) -> None:
+    def __init__(
+        self, extractor: FeatureExtractor, num_samples: int, reference: Reference | None, **shared: Any
+    ) -> None:
         super().__init__()
 
     @staticmethod
@@ -49,9 +71,19 @@ class ScoreMetric(torchmetrics.Metric):
     def score_name(extractor_name: str) -> str:
         """The name under which the score is recorded; it tells the extractor."""
 
+    @classmethod
+    def check(cls, plan: ScoringPlan) -> None:
+        """Raise UserError, naming the remedy, if the score cannot be computed; nothing by default."""
+
     @abstractmethod
-    def update(self, features: Features, indices: Tensor) -> None:
-        """Add the features of the samples at ``indices`` (N,) int64 of all ``num_samples``."""
+    def update(self, features: Features, indices: Tensor, labels: Tensor | None = None) -> None:
+        """Add samples.
+
+        Args:
+            features: of N samples.
+            indices: (N,) int64, which of all ``num_samples`` they are.
+            labels: (N,) int64, the classes that they were asked for; None for a model that takes no labels.
+        """
 
     @abstractmethod
     def compute(self) -> ScoreValue:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_gen.errors import UserError
 from lightning_gen.images import to_uint8
-from lightning_gen.metrics.base import SCORING_VERSION, Score, ScoreMetric, score_metrics
+from lightning_gen.metrics.base import SCORING_VERSION, Score, ScoreMetric, ScoringPlan, score_metrics
 from lightning_gen.metrics.extractors import create_extractor
-from lightning_gen.metrics.reference import ReferenceImages, reference_statistics
-from lightning_gen.metrics.statistics import GaussianStatistics
+from lightning_gen.metrics.neighbors import DENSITY_NEIGHBORS, FeatureReservoir
+from lightning_gen.metrics.reference import Reference, ReferenceImages, load_reference
 from lightning_gen.seeds import make_rng
 
-Sampler = Callable[[int, torch.Generator], Tensor]
-"""(number of samples, generator) -> float images (N, C, H, W) in [-1, 1]."""
+
+class Drawn(NamedTuple):
+    """Samples of a model.
+
+    Attributes:
+        images: (N, C, H, W) float in [-1, 1].
+        labels: (N,) int64, the classes that they were asked for; None for a model that takes no labels.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+
+
+Sampler = Callable[[int, torch.Generator], Drawn]
+"""(number of samples, generator) -> samples."""
 
 
 class Evaluator:
@@ -38,7 +51,9 @@ class Evaluator:
             dimensions, below which their covariance is singular.
         block_size: samples drawn at once.
         seed: of the samples; not the run's, so that runs are compared on equal draws.
-        cache_dir: where reference statistics are kept.
+        cache_dir: where what is computed of reference images is kept.
+        max_features: scores by nearest neighbors keep the features of at most so many samples, the first ones, and of
+            so many reference images, evenly spaced.
 
     Raises:
         UserError: unknown names, or numbers out of range.
@@ -55,11 +70,14 @@ class Evaluator:
         minimum_reference: int | None = None,
         block_size: int = 64,
         seed: int = 0,
+        max_features: int = 10_000,
     ) -> None:
         if num_samples < 2 or block_size < 1:
             raise UserError(
                 f"metrics.num_samples must be at least 2 and metrics.block_size 1, not {num_samples} and {block_size}"
             )
+        if max_features <= DENSITY_NEIGHBORS:
+            raise UserError(f"metrics.max_features must be more than {DENSITY_NEIGHBORS}, not {max_features}")
         if not metrics:
             raise UserError("metrics.metrics names no metric: use metrics=none to train without scores")
         self.extractor = create_extractor(**extractor)
@@ -71,7 +89,8 @@ class Evaluator:
         self.block_size = block_size
         self.seed = seed
         self.cache_dir = Path(cache_dir)
-        self._reference: GaussianStatistics | None = None
+        self.max_features = max_features
+        self._reference: Reference | None = None
         self._reference_protocol: dict[str, Any] | None = None
 
     @property
@@ -84,30 +103,39 @@ class Evaluator:
         """Its direction."""
         return next(iter(self.metric_classes.values())).lower_is_better
 
-    def check(self, image_shape: tuple[int, int, int], reference_size: int | None = None) -> None:
+    def check(
+        self,
+        image_shape: tuple[int, int, int],
+        reference_size: int | None = None,
+        label_classes: int | None = None,
+    ) -> None:
         """Raise what would fail later, before any training.
 
         Args:
             image_shape: (C, H, W) of samples and reference images.
             reference_size: images in the reference split; None if the caller does not know yet.
+            label_classes: number of classes that the model draws samples of; None for a model that takes no labels.
 
         Raises:
             UserError: the extractor cannot take the images, there are too few of them, or a metric cannot be computed.
         """
         self.extractor.check_image_shape(image_shape)
+        used = reference_size if self.num_reference is None else self.num_reference
+        plan = ScoringPlan(self.extractor, self.num_samples, self.reference_split, used, label_classes)
         for metric in self.metric_classes.values():
-            if not metric.needs_reference:
+            metric.check(plan)
+            if not metric.reference_parts:
                 metric(self.extractor, self.num_samples, None)
-        if reference_size is None or not self._needs_reference:
+        if reference_size is None or not self._reference_parts:
             return
         if self.num_reference is not None and self.num_reference > reference_size:
             raise UserError(
                 f"metrics.num_reference is {self.num_reference}, but the {self.reference_split} split holds "
                 f"{reference_size} images: lower it or set metrics.num_reference=null"
             )
-        used = self.num_reference or reference_size
+        assert used is not None
         minimum = self.minimum_reference or self.extractor.num_features + 1
-        if used < minimum:
+        if "statistics" in self._reference_parts and used < minimum:
             raise UserError(
                 f"{used} reference images are too few: {self.extractor.name} features have "
                 f"{self.extractor.num_features} dimensions and need {minimum}; use a larger metrics.reference_split "
@@ -115,16 +143,18 @@ class Evaluator:
             )
 
     def set_reference(self, dataset: str, images: Tensor) -> None:
-        """Take the images to compare with; their statistics come from the cache or are computed now.
+        """Take the images to compare with; what the metrics need of them comes from the cache or is computed now.
 
         Args:
             dataset: name of the set, for the protocol.
             images: (N, C, H, W) uint8 of ``reference_split``, at least the first ``num_reference``.
         """
-        if not self._needs_reference:
+        if not self._reference_parts:
             return
         reference = ReferenceImages.of(dataset, self.reference_split, images[: self.num_reference])
-        self._reference = reference_statistics(reference, self.extractor, self.cache_dir)
+        self._reference = load_reference(
+            reference, self.extractor, self.cache_dir, self._reference_parts, self.max_features
+        )
         self._reference_protocol = reference.protocol()
 
     def evaluate(
@@ -142,7 +172,7 @@ class Evaluator:
         """Draw the samples and score them; every process calls it and gets the same scores.
 
         Args:
-            sample: draws images on this process.
+            sample: draws images on this process, and says which classes they were asked for.
             images_seen: real images that the model was trained on, for the record.
             weights: ``ema`` or ``raw``.
             sampler: the model's sampler settings.
@@ -152,16 +182,14 @@ class Evaluator:
             progress: called with the number of samples this process has drawn.
         """
         device = self.device
-        metrics = {
-            name: metric(self.extractor, self.num_samples, self._reference).to(device)
-            for name, metric in self.metric_classes.items()
-        }
+        metrics = self._new_metrics()
         with torch.no_grad():
             for first in range(rank * self.block_size, self.num_samples, world_size * self.block_size):
-                images, indices = self._draw_block(sample, first)
+                images, indices, asked_for = self._draw_block(sample, first)
                 features = self.extractor(images.to(device))
+                asked_for = None if asked_for is None else asked_for.to(device)
                 for metric in metrics.values():
-                    metric.update(features, indices.to(device))
+                    metric.update(features, indices.to(device), asked_for)
                 progress(int(indices[-1]) + 1)
         return [self._score(name, metric, images_seen, weights, sampler, labels) for name, metric in metrics.items()]
 
@@ -176,13 +204,26 @@ class Evaluator:
         return next(self.extractor.parameters()).device
 
     @property
-    def _needs_reference(self) -> bool:
-        return any(metric.needs_reference for metric in self.metric_classes.values())
+    def _reference_parts(self) -> set[str]:
+        return {part for metric in self.metric_classes.values() for part in metric.reference_parts}
 
-    def _draw_block(self, sample: Sampler, first: int) -> tuple[Tensor, Tensor]:
+    def _new_metrics(self) -> dict[str, ScoreMetric]:
+        """The metrics, empty and on the extractor's device; those that keep features share one reservoir."""
+        reservoir = None
+        if self._reference is not None and self._reference.features is not None:
+            number, features = self.extractor.num_features, self._reference.features
+            reservoir = FeatureReservoir(number, self.num_samples, features, self.max_features)
+        metrics = {}
+        for name, metric in self.metric_classes.items():
+            shared = {"reservoir": reservoir} if "features" in metric.reference_parts else {}
+            metrics[name] = metric(self.extractor, self.num_samples, self._reference, **shared).to(self.device)
+        return metrics
+
+    def _draw_block(self, sample: Sampler, first: int) -> tuple[Tensor, Tensor, Tensor | None]:
         size = min(self.block_size, self.num_samples - first)
         rng = make_rng("evaluation", self.seed, first // self.block_size)
-        return to_uint8(sample(size, rng)), torch.arange(first, first + size)
+        drawn = sample(size, rng)
+        return to_uint8(drawn.images), torch.arange(first, first + size), drawn.labels
 
     def _score(
         self,
@@ -197,7 +238,7 @@ class Evaluator:
         protocol = {
             "metric": {"name": name, **metric.settings()},
             "extractor": self.extractor.protocol(),
-            "reference": self._reference_protocol if metric.needs_reference else None,
+            "reference": self._reference_protocol if metric.reference_parts else None,
             "num_samples": self.num_samples,
             "block_size": self.block_size,
             "labels": dict(labels) if labels else None,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_gen.metrics.base import ScoreMetric, ScoreValue, score_metrics
 from lightning_gen.metrics.extractors import FeatureExtractor, Features
+from lightning_gen.metrics.reference import Reference
 from lightning_gen.metrics.statistics import FeatureStatistics, GaussianStatistics
 
 
@@ -44,13 +45,14 @@ class FrechetDistance(ScoreMetric):
     Recorded as ``fid`` for Inception features and as ``fd_<extractor>`` for all others.
     """
 
-    needs_reference = True
+    reference_parts = ("statistics",)
     lower_is_better = True
 
-    def __init__(self, extractor: FeatureExtractor, num_samples: int, reference: GaussianStatistics | None) -> None:
+    def __init__(self, extractor: FeatureExtractor, num_samples: int, reference: Reference | None) -> None:
         super().__init__(extractor, num_samples, reference)
         assert reference is not None
-        self.reference = reference
+        assert reference.statistics is not None
+        self.reference = reference.statistics
         self.statistics = FeatureStatistics(extractor.num_features)
 
     @staticmethod
@@ -58,9 +60,9 @@ class FrechetDistance(ScoreMetric):
         """``fid``, or ``fd_<extractor>``."""
         return "fid" if extractor_name == "inception" else f"fd_{extractor_name}"
 
-    def update(self, features: Features, indices: Tensor) -> None:
+    def update(self, features: Features, indices: Tensor, labels: Tensor | None = None) -> None:
         """Add features (N, D); their order does not matter."""
-        del indices
+        del indices, labels
         self.statistics.update(features.features)
 
     def compute(self) -> ScoreValue:

@@ -8,7 +8,7 @@ from torch import Tensor
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import ScoreMetric, ScoreValue, score_metrics
 from lightning_gen.metrics.extractors import FeatureExtractor, Features
-from lightning_gen.metrics.statistics import GaussianStatistics
+from lightning_gen.metrics.reference import Reference
 
 NUM_SPLITS = 10
 
@@ -22,14 +22,13 @@ class InceptionScore(ScoreMetric):
     sample follows from its index alone. Recorded as ``inception_score``, or ``class_score_<extractor>``.
     """
 
-    needs_reference = False
     lower_is_better = False
     last_index: Tensor
     counts: Tensor
     probabilities: Tensor
     negative_entropy: Tensor
 
-    def __init__(self, extractor: FeatureExtractor, num_samples: int, reference: GaussianStatistics | None) -> None:
+    def __init__(self, extractor: FeatureExtractor, num_samples: int, reference: Reference | None) -> None:
         super().__init__(extractor, num_samples, reference)
         if extractor.num_classes is None:
             raise UserError(f"inception_score needs class logits, which extractor {extractor.name!r} does not have")
@@ -51,8 +50,9 @@ class InceptionScore(ScoreMetric):
         """The number of splits."""
         return {"splits": NUM_SPLITS}
 
-    def update(self, features: Features, indices: Tensor) -> None:
+    def update(self, features: Features, indices: Tensor, labels: Tensor | None = None) -> None:
         """Add logits (N, K) of the samples at ``indices`` (N,)."""
+        del labels
         assert features.logits is not None
         log_probabilities = features.logits.double().log_softmax(1)
         probabilities = log_probabilities.exp()

@@ -76,7 +76,6 @@ def test_the_guides_data_set_trains_and_is_recorded(guide: str) -> None:
 
 def test_a_metric_is_one_registered_class(monkeypatch: pytest.MonkeyPatch) -> None:
     class MeanFeature(ScoreMetric):
-        needs_reference = False
         lower_is_better = False
 
         def __init__(self, *arguments: Any) -> None:
@@ -87,7 +86,7 @@ def test_a_metric_is_one_registered_class(monkeypatch: pytest.MonkeyPatch) -> No
         def score_name(extractor_name: str) -> str:
             return f"mean_{extractor_name}"
 
-        def update(self, features: Features, indices: Tensor) -> None:
+        def update(self, features: Features, indices: Tensor, labels: Tensor | None = None) -> None:
             self.values += features.features.mean(1).tolist()
 
         def compute(self) -> ScoreValue:

@@ -8,7 +8,7 @@ import torch
 
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import protocol_hash
-from lightning_gen.metrics.evaluator import Evaluator
+from lightning_gen.metrics.evaluator import Drawn, Evaluator
 from lightning_gen.metrics.extractors.random_convolution import RandomExtractor
 
 
@@ -29,8 +29,8 @@ def images(count: int = 60, seed: int = 0) -> torch.Tensor:
     return torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8, generator=rng)
 
 
-def noise(number: int, rng: torch.Generator) -> torch.Tensor:
-    return torch.randn(number, 1, 8, 8, generator=rng)
+def noise(number: int, rng: torch.Generator) -> Drawn:
+    return Drawn(torch.randn(number, 1, 8, 8, generator=rng))
 
 
 def evaluate(evaluator: Evaluator, reference: torch.Tensor | None = None, **options: Any) -> list[Any]:
@@ -42,7 +42,7 @@ def test_every_sample_is_drawn_once_whatever_the_number_of_processes(tmp_path: P
     def drawn(rank: int, world_size: int) -> dict[int, bytes]:
         evaluator, blocks = make(tmp_path), {}
         for first in range(rank * 16, 50, world_size * 16):
-            block, indices = evaluator._draw_block(noise, first)
+            block, indices, _ = evaluator._draw_block(noise, first)
             blocks.update({int(i): image.numpy().tobytes() for i, image in zip(indices, block, strict=True)})
         return blocks
 

@@ -242,7 +242,14 @@ class GAN(GenerativeModel):
 
     def _generate(self, number: int, labels: Tensor | None) -> Fakes:
         latents = self.prior.sample(number, device=self.device)
-        return Fakes(latents, labels, self.decode(latents, labels))
+        return Fakes(latents, labels, self._make(latents, labels))
+
+    def _make(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        if not self.conditional:
+            return self.generator(latents)
+        if labels is None:
+            raise ValueError("a conditional model decodes latents for given labels")
+        return self.generator(latents, labels)
 
     def _hand_out_references(self, images: Tensor, labels: Tensor | None) -> None:
         """Give regularizers that want fixed training images rank zero's first ones."""
@@ -285,12 +292,11 @@ class GAN(GenerativeModel):
         return self.prior.sample(num_samples, generator=generator).to(self.device)
 
     def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [-1, 1] of latents (N, D) and, for a conditional model, labels (N,) int64."""
-        if not self.conditional:
-            return self.generator(latents)
-        if labels is None:
-            raise ValueError("a conditional model decodes latents for given labels")
-        return self.generator(latents, labels)
+        """Images (N, C, H, W) in [-1, 1] of latents (N, D) and, for a conditional model, labels (N,) int64.
+
+        A generator without a bounded output is cut off there; in training the discriminator sees all of it.
+        """
+        return self._make(latents, labels).clamp(-1, 1)
 
     def sample(self, num_samples: int, labels: Tensor | None = None, *, generator: torch.Generator) -> Tensor:
         """New images (num_samples, C, H, W) in [-1, 1]; a conditional model draws labels that are not given."""

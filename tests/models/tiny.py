@@ -8,9 +8,31 @@ from lightning_gen.configuration import compose_config, config_dir
 
 WIDTHS = ["model.generator.base_channels=4", "model.discriminator.base_channels=4"]
 
+SEVERAL_STEPS = [*WIDTHS, "model.generator_batch_size=16", "data.batch_size=40"]
+MLP = ["model.generator.hidden=[24,16]", "model.discriminator.units=8"]
+
 TINY: dict[str, list[str]] = {
+    "acgan": WIDTHS,
+    "biggan": [*WIDTHS, "data.batch_size=16", "model.latent_dim=8", "model.generator.embedding_dim=4"],
+    "biggan_cifar": [*WIDTHS, "data.batch_size=32", "model.latent_dim=8"],
+    "cdcgan": WIDTHS,
+    "cgan": [*MLP, "model.generator.label_units=8", "model.discriminator.label_units=4"],
     "dcgan": WIDTHS,
     "dcgan_small": WIDTHS,
+    "dragan": WIDTHS,
+    "gan": MLP,
+    "improved_gan": WIDTHS,
+    "infogan": [*WIDTHS, "model.generator.hidden=16", "model.discriminator.hidden=16"],
+    "lsgan": [*WIDTHS, "model.latent_dim=8"],
+    "projection": SEVERAL_STEPS,
+    "r3gan": [
+        f"model.{player}.{key}" for player in ("generator", "discriminator") for key in ("width=8", "cardinality=2")
+    ],
+    "sagan": [*WIDTHS, "model.generator.base_channels=8", "model.discriminator.base_channels=8"],
+    "sngan": SEVERAL_STEPS,
+    "wgan": [*WIDTHS, "data.batch_size=40"],
+    "wgan_gp": [*WIDTHS, "data.batch_size=40"],
+    "wgan_gp_resnet": SEVERAL_STEPS,
 }
 """Overrides of each model."""
 

@@ -71,7 +71,7 @@ def jitter_color(images: Tensor) -> Tensor:
 def translate_with_zeros(images: Tensor) -> Tensor:
     """A translation by up to 1/8 of each size, with zeros moving in (Zhao et al. 2020)."""
     height, width = images.shape[2:]
-    return translate_images(images, (round(height / 8), round(width / 8)), "constant")
+    return translate_images(images, (int(height / 8 + 0.5), int(width / 8 + 0.5)), "constant")
 
 
 def cut_out(images: Tensor) -> Tensor:
@@ -255,7 +255,7 @@ def _draw(images: Tensor) -> Tensor:
 
 def _random_interval(images: Tensor, size: int) -> Tensor:
     """Where (N, size) an interval of half the size is, all its centers from edge to edge being equally likely."""
-    length = round(size / 2)
+    length = (size + 1) // 2
     center = torch.randint(0, size + 1 - length % 2, (len(images), 1), device=images.device)
     distance = torch.arange(size, device=images.device) - (center - length // 2)
     return (distance >= 0) & (distance < length)

@@ -7,23 +7,11 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from lightning_gen.data.sets.digits import DigitsDataModule
 from lightning_gen.errors import UserError
 from lightning_gen.models.base import frozen
 from lightning_gen.models.capabilities import Latents, Reconstructs, Samples
 from lightning_gen.models.gan import GAN, Fakes, Labelled
-
-ADAM = {"name": "Adam", "lr": 1e-3, "betas": [0.5, 0.999]}
-
-
-def small_gan(**options: Any) -> GAN:
-    torch.manual_seed(0)
-    networks = {
-        "generator": {"_target_": "lightning_gen.networks.dcgan.DCGANGenerator", "base_channels": 2},
-        "discriminator": {"_target_": "lightning_gen.networks.dcgan.DCGANDiscriminator", "base_channels": 2},
-    }
-    optimizers = {"generator_optimizer": ADAM, "discriminator_optimizer": ADAM}
-    return GAN(**{"image_shape": (1, 32, 32), "latent_dim": 4, **networks, **optimizers, **options})
+from tests.models.small import ADAM, fit, small_gan
 
 
 def state(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -32,20 +20,6 @@ def state(network: nn.Module) -> dict[str, torch.Tensor]:
 
 def equal(before: dict[str, torch.Tensor], network: nn.Module) -> bool:
     return all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-
-
-def fit(model: GAN, steps: int, *callbacks: pl.Callback) -> pl.Trainer:
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-    )
-    trainer.fit(model, datamodule=DigitsDataModule("unused", batch_size=16))
-    return trainer
 
 
 class Spy(pl.Callback):

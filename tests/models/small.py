@@ -1,0 +1,37 @@
+"""A GAN small enough to be fitted in a test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from lightning_gen.data.sets.digits import DigitsDataModule
+from lightning_gen.models.gan import GAN
+
+ADAM = {"name": "Adam", "lr": 1e-3, "betas": [0.5, 0.999]}
+
+
+def small_gan(**options: Any) -> GAN:
+    torch.manual_seed(0)
+    networks = {
+        "generator": {"_target_": "lightning_gen.networks.dcgan.DCGANGenerator", "base_channels": 2},
+        "discriminator": {"_target_": "lightning_gen.networks.dcgan.DCGANDiscriminator", "base_channels": 2},
+    }
+    optimizers = {"generator_optimizer": ADAM, "discriminator_optimizer": ADAM}
+    return GAN(**{"image_shape": (1, 32, 32), "latent_dim": 4, **networks, **optimizers, **options})
+
+
+def fit(model: GAN, steps: int, *callbacks: pl.Callback) -> pl.Trainer:
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(model, datamodule=DigitsDataModule("unused", batch_size=16))
+    return trainer

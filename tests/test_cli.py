@@ -36,13 +36,15 @@ def test_evaluate_repeats_the_runs_own_scores(run: Path) -> None:
 def test_evaluate_under_another_protocol_can_be_recorded(run: Path) -> None:
     recorded = json.loads((run / "result.json").read_text())["scores"]
     scores = json.loads(call("evaluate", run, "metrics.num_samples=120", "--record", "--json"))["scores"]
-    assert [score["protocol"]["num_samples"] for score in scores] == [120, 120]
+    assert [score["protocol"]["num_samples"] for score in scores] == [120] * 4
     assert json.loads((run / "result.json").read_text())["scores"] == [*recorded, *scores]
     call("evaluate", run, "metrics.num_samples=120", "--record")
     assert json.loads((run / "result.json").read_text())["scores"] == [*recorded, *scores]
     boards = json.loads(call("leaderboard", run.parents[1], "--json"))["boards"]
     assert {(board["score"], board["protocol"]["num_samples"]) for board in boards} == {
-        (name, number) for name in ("fd_digits", "class_score_digits") for number in (100, 120)
+        (name, number)
+        for name in ("fd_digits", "class_score_digits", "recall_digits", "coverage_digits")
+        for number in (100, 120)
     }
     random = json.loads(call("evaluate", run, "metrics=random", "metrics.num_samples=50", "--json"))["scores"]
     assert random[0]["name"] == "fd_random"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_gen.callbacks.schedule import EveryImages, find_callback
+from lightning_gen.callbacks.schedule import EveryImages
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import Score
 from lightning_gen.metrics.evaluator import Drawn, Evaluator
@@ -91,9 +91,10 @@ class RecordKeeper(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Write, if the iteration before was scored."""
-        scores = find_callback(trainer, Scores)
-        if trainer.is_global_zero and scores is not None and scores.latest_iteration > self._recorded:
-            self._recorded = scores.latest_iteration
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        scored = max(getattr(callback, "latest_iteration", -1) for callback in callbacks)
+        if trainer.is_global_zero and scored > self._recorded:
+            self._recorded = scored
             self.write()
 
 

@@ -174,13 +174,12 @@ class GAN(GenerativeModel):
         fake = fake._replace(images=fake.images.detach())
         seen_real, seen_fake = self._augment(real.images), self._augment(fake.images)
         step = self._step(real, fake, seen_real, seen_fake, self.discriminator(seen_real, real.labels))
-        assert step.real is not None
-        loss = self.loss.discriminator(step.real.logits, step.fake.logits)
-        terms = self._terms("discriminator", step)
-        self.minimize(sum(terms.values(), loss), optimizer, self.discriminator, self.gradient_clip_norm)
+        losses = self._discriminator_losses(step)
+        first, *others = losses.values()
+        self.minimize(sum(others, first), optimizer, self.discriminator, self.gradient_clip_norm)
         for regularizer in self._chosen:
             regularizer.after_discriminator_step(self.players, step)
-        return {"discriminator_loss": loss, **terms}
+        return losses
 
     def generator_step(self, real: Labelled, fake: Fakes) -> dict[str, Tensor]:
         """Step the generator on fake images that carry its gradient; returns its loss and the regularizers' terms."""
@@ -216,6 +215,11 @@ class GAN(GenerativeModel):
             # Compiled code cannot be differentiated twice; `forward` is never compiled.
             discriminate=lambda images: self.discriminator.forward(images, fake.labels),
         )
+
+    def _discriminator_losses(self, step: Step) -> dict[str, Tensor]:
+        assert step.real is not None
+        loss = self.loss.discriminator(step.real.logits, step.fake.logits)
+        return {"discriminator_loss": loss, **self._terms("discriminator", step)}
 
     def _generator_losses(self, step: Step) -> dict[str, Tensor]:
         terms = self._terms("generator", step)

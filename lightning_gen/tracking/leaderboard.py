@@ -92,9 +92,11 @@ def render(board: Board) -> Table:
     """A board as a table for the terminal."""
     arrow = "lower is better" if board.lower_is_better else "higher is better"
     reference = board.protocol.get("reference") or {}
-    against = f", against {reference['size']:,} {reference['dataset']} {reference['split']} images" if reference else ""
+    counts = [f"{board.protocol['num_samples']:,} samples"] if "num_samples" in board.protocol else []
+    if reference:
+        counts.append(f"against {reference['size']:,} {reference['dataset']} {reference['split']} images")
     table = Table(
-        title=f"{board.score} ({arrow}) · {board.protocol['num_samples']:,} samples{against}",
+        title=f"{board.score} ({arrow}) · {', '.join(counts)}",
         caption=f"protocol {board.protocol_hash}",
         title_justify="left",
         caption_justify="left",

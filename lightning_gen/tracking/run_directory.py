@@ -68,6 +68,15 @@ class RunDirectory:
             file.flush()
             os.fsync(file.fileno())
 
+    def add_scores(self, iteration: int, images_seen: int, scores: list[dict[str, Any]]) -> None:
+        """Add scores to the last line of ``metrics.jsonl`` if it is that iteration's, else as a line of their own."""
+        lines = self.read_metrics()
+        if lines and lines[-1]["iteration"] == iteration:
+            lines[-1]["scores"] += scores
+            write_text(self.metrics_file, "".join(json.dumps(line) + "\n" for line in lines))
+        else:
+            self.append_metrics({"iteration": iteration, "images_seen": images_seen, "scores": scores})
+
     def read_metrics(self) -> list[dict[str, Any]]:
         """The whole lines of ``metrics.jsonl``; a line torn by a crash is left out."""
         return list(self._metric_lines())

@@ -1,4 +1,4 @@
-"""Virtual batch norm (Salimans et al. 2016, section 3.4): the layer, and networks that carry a reference batch."""
+"""Virtual batch norm (Salimans et al. 2016, section 3.5): the layer, and networks that carry a reference batch."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from lightning_gen.regularizers.targets import checked_networks
 
 @regularizers.register("virtual_batch_norm")
 class VirtualBatchNormRegularizer(Regularizer):
-    """Batch norms use a fixed reference batch and the sample itself instead of the batch (section 3.4).
+    """Batch norms use a fixed reference batch and the sample itself instead of the batch (section 3.5).
 
     The generator's reference are latents from its prior, drawn once; the discriminator's are the first training images.
     Both travel in checkpoints. Each pass also computes the reference, which costs as much as that many more samples.

@@ -30,7 +30,6 @@ class LeCam(Regularizer):
     """
 
     averages: Tensor
-    steps: Tensor
 
     def __init__(self, weight: float, decay: float = 0.99, one_sided: bool = True, start_images: int = 0) -> None:
         super().__init__()
@@ -40,8 +39,8 @@ class LeCam(Regularizer):
         self.decay = decay
         self.one_sided = one_sided
         self.start_images = start_images
-        self.register_buffer("averages", torch.zeros(2))
-        self.register_buffer("steps", torch.tensor(0))
+        # Of real logits, of fake logits and of ones, which is what the other two lack for beginning at zero.
+        self.register_buffer("averages", torch.zeros(3))
 
     def discriminator_term(self, step: Step) -> Tensor:
         """Follow the averages, then the weighted term."""
@@ -55,7 +54,6 @@ class LeCam(Regularizer):
 
     @torch.no_grad()
     def _follow(self, means: Tensor) -> tuple[Tensor, Tensor]:
-        self.averages.lerp_(mean_over_ranks(means), 1 - self.decay)
-        self.steps += 1
-        real, fake = self.averages / (1 - self.decay**self.steps)
-        return real, fake
+        self.averages.lerp_(torch.cat([mean_over_ranks(means), means.new_ones(1)]), 1 - self.decay)
+        real, fake, total = self.averages.clone()
+        return real / total, fake / total

@@ -37,7 +37,7 @@ class AuxiliaryClassifier(Regularizer):
 
     def build(self, players: Players) -> None:
         """Add the head."""
-        if players.num_classes is None:
+        if not players.num_classes:
             raise UserError("model.regularizers.auxiliary_classifier needs classes: set model.conditional=true")
         players.discriminator.add_head("classes", players.num_classes)
 

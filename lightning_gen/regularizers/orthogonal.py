@@ -54,8 +54,10 @@ class OrthogonalRegularization(Regularizer):
     def _term(self, name: str) -> Tensor | None:
         if name not in self.networks:
             return None
-        filters = layer_filters(getattr(self.players, name))
-        return self.weight * torch.stack([non_orthogonality(rows.float()) for rows in filters]).sum()
+        filters = list(layer_filters(getattr(self.players, name)))
+        # Products of half precision would be as large as the angles that are wanted small.
+        with torch.autocast(filters[0].device.type, enabled=False):
+            return self.weight * torch.stack([non_orthogonality(rows.float()) for rows in filters]).sum()
 
 
 def layer_filters(network: nn.Module) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -23,7 +24,7 @@ def small_gan(**options: Any) -> GAN:
     return GAN(**{"image_shape": (1, 32, 32), "latent_dim": 4, **networks, **optimizers, **options})
 
 
-def fit(model: GAN, steps: int, *callbacks: pl.Callback) -> pl.Trainer:
+def fit(model: GAN, steps: int, *callbacks: pl.Callback, checkpoint: Path | None = None) -> pl.Trainer:
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=steps,
@@ -33,5 +34,6 @@ def fit(model: GAN, steps: int, *callbacks: pl.Callback) -> pl.Trainer:
         enable_model_summary=False,
         callbacks=list(callbacks),
     )
-    trainer.fit(model, datamodule=DigitsDataModule("unused", batch_size=16))
+    data = DigitsDataModule("unused", batch_size=16)
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return trainer

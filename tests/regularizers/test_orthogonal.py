@@ -71,6 +71,21 @@ def test_the_chosen_networks_own_steps_have_the_term(networks: tuple[str, ...]) 
         assert term.item() == pytest.approx(0.5 * expected, rel=1e-4)
 
 
+def test_mixed_precision_does_not_round_the_angles() -> None:
+    # The product of these filters vanishes by cancellation that half precision cannot follow.
+    network = nn.Linear(2, 2)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[1.001, 1.0], [-1.0, 1.001]]))
+    made: Any = regularizers["orthogonal"](weight=1.0)
+    made.build(players(generator=network))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert made.generator_term(step(None, output([1.0]))).item() < 1e-12
+    with torch.no_grad():
+        network.weight[1, 1] = 1.0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert made.generator_term(step(None, output([1.0]))).item() == pytest.approx(2e-6, rel=1e-2)
+
+
 def test_other_networks_are_refused() -> None:
     with pytest.raises(UserError, match=r"orthogonal\.networks"):
         regularizers["orthogonal"](networks=["encoder"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -154,3 +155,21 @@ def test_parameters_added_by_other_regularizers_are_averaged_whatever_the_order(
         model = small_gan(regularizers={name: EACH[name] for name in names}, **CODES)
         number = sum(parameter.numel() for parameter in model.discriminator.parameters())
         assert len(model.regularizers["historical_averaging"].discriminator_average) == number
+
+
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    stateful: dict[str, Any] = {
+        "ada": {"adjust_images": 640, "initial_probability": 0.5},
+        "lecam": 0.3,
+        "historical_averaging": 0.1,
+    }
+    straight = small_gan(regularizers=stateful)
+    fit(straight, 6)
+    first = small_gan(regularizers=stateful)
+    fit(first, 3).save_checkpoint(tmp_path / "third.ckpt")
+    second = small_gan(regularizers=stateful)
+    torch.nn.init.zeros_(second.discriminator.head.linear.weight)
+    trainer = fit(second, 6, checkpoint=tmp_path / "third.ckpt")
+    assert trainer.global_step == 6
+    resumed = second.state_dict()
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in straight.state_dict().items())

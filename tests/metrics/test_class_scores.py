@@ -134,7 +134,7 @@ def test_divergence_of_class_histograms_agrees_with_scipy(samples: list[int]) ->
 def test_divergence_of_known_cases() -> None:
     assert histogram_score("class_kl", [5, 10, 15, 20], [10, 20, 30, 40]) == pytest.approx(0, abs=1e-12)
     assert histogram_score("class_kl", [40, 0, 0, 0], [10, 10, 10, 10]) == pytest.approx(np.log(4), rel=1e-12)
-    # The reference shows class 1 never, which counts as half an image: shares of 20 and 0.5 in 21.5 (three such classes).
+    # Three classes that the reference never shows count as half an image each: 21.5 in all.
     expected = 0.5 * np.log(0.5 / (20 / 21.5)) + 0.5 * np.log(0.5 / (0.5 / 21.5))
     assert histogram_score("class_kl", [8, 8, 0, 0], [20, 0, 0, 0]) == pytest.approx(expected, rel=1e-12)
 

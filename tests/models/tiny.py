@@ -36,7 +36,7 @@ TINY: dict[str, list[str]] = {
 }
 """Overrides of each model."""
 
-EVERY_MODEL = sorted(path.stem for path in (config_dir() / "model").glob("*.yaml"))
+EVERY_MODEL = sorted(path.stem for path in (config_dir() / "model").glob("[!_]*.yaml"))
 
 
 def tiny_config(model: str, *overrides: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def players(**changes: Any) -> Players:
         "draw_latents": lambda number: torch.randn(number, 2),
         "codes": (),
         "chosen": {},
+        "image_shape": (1, 4, 4),
     }
     return Players(**{**known, **changes})
 

@@ -22,13 +22,13 @@ NEEDS = {
     "wgan_gp": NO_BATCH_NORM,
     "dragan": NO_BATCH_NORM,
     "auxiliary_classifier": ("model.conditional=true",),
-    "mutual_information": ("+model.codes.categorical=[10]",),
+    "mutual_information": ("model.codes={categorical: [10]}",),
 }
 """What an option asks of the model."""
 
 
 def test_every_regularizer_has_an_option() -> None:
-    assert OPTIONS == list(regularizers)
+    assert list(regularizers) == OPTIONS
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from lightning_gen.commands import studies, walks
+from lightning_gen.commands.shared import (
+    Device,
+    Force,
+    Json,
+    Overrides,
+    RunOrCheckpoint,
+    Seed,
+    check_free,
+    print_json,
+    report,
+    write,
+)
 from lightning_gen.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,12 +39,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-RunOrCheckpoint = Annotated[Path, typer.Argument(help="A run directory, or a checkpoint file.", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key=value changes of the run's config.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Seed = Annotated[int, typer.Option(help="Of the latents.")]
-Force = Annotated[bool, typer.Option(help="Overwrite files that exist.")]
+app.add_typer(studies.app)
+app.add_typer(walks.app, name="latents")
 
 
 def main() -> None:
@@ -76,7 +84,7 @@ def evaluate(
         kept = [score for score in known["scores"] if (score["name"], score["protocol_hash"]) not in new]
         write_record(directory.record_file, {**known, "scores": kept + scores})
     if as_json:
-        _print_json({"path": str(run), "scores": scores})
+        print_json({"path": str(run), "scores": scores})
         return
     for score in scores:
         print(f"{score['name']}  {format_score(score, digits=6)}  (protocol {score['protocol_hash']})")
@@ -101,18 +109,18 @@ def sample(
     model = load_trained(run, device=device).model
     blocks: list[Tensor] = []
     if output.suffix.lower() == ".png":
-        _check_free(output, force)
+        check_free(output, force)
         draw_samples(model, num_samples, seed, lambda first, images: blocks.append(to_uint8(images)))
-        _write(output, lambda path: save_png(_grid(blocks, make_grid), path, display_scale(blocks[0].shape[-1])))
+        write(output, lambda path: save_png(_grid(blocks, make_grid), path, display_scale(blocks[0].shape[-1])))
     else:
-        _check_free(output / "000000.png", force)
+        check_free(output / "000000.png", force)
 
         def save(first: int, images: Tensor) -> None:
             for index, image in enumerate(to_uint8(images), start=first):
-                _write(output / f"{index:06d}.png", partial(save_png, image))
+                write(output / f"{index:06d}.png", partial(save_png, image))
 
         draw_samples(model, num_samples, seed, save)
-    _report(as_json, {"output": str(output), "num_samples": num_samples, "seed": seed})
+    report(as_json, {"output": str(output), "num_samples": num_samples, "seed": seed})
 
 
 @app.command()
@@ -135,7 +143,7 @@ def interpolate(
 
     if output.suffix.lower() not in (".png", ".gif"):
         raise UserError(f"--output must be a .png or .gif file, not {output}")
-    _check_free(output, force)
+    check_free(output, force)
     model = load_trained(run, device=device).model
     if not isinstance(model, Latents):
         raise UserError(f"{type(model).__name__} has no latents to walk between")
@@ -143,11 +151,11 @@ def interpolate(
         latents, labels = walk_ends(model, rows, make_rng("interpolation", seed))
         if output.suffix.lower() == ".png":
             strip = interpolation_strip(model, latents, steps, labels)
-            _write(output, lambda path: save_png(strip, path, display_scale(strip.shape[-1] // steps)))
+            write(output, lambda path: save_png(strip, path, display_scale(strip.shape[-1] // steps)))
         else:
             frames = interpolation_frames(model, latents, steps, labels)
-            _write(output, lambda path: save_gif(list(frames), path, 2 * display_scale(frames.shape[-1])))
-    _report(as_json, {"output": str(output), "rows": rows, "steps": steps, "seed": seed})
+            write(output, lambda path: save_gif(list(frames), path, 2 * display_scale(frames.shape[-1])))
+    report(as_json, {"output": str(output), "rows": rows, "steps": steps, "seed": seed})
 
 
 @app.command()
@@ -174,14 +182,14 @@ def data(
     output = output or Path(f"{name}.png")
     if output.suffix.lower() != ".png":
         raise UserError(f"--output must be a .png file, not {output}")
-    _check_free(output, force)
+    check_free(output, force)
     module = construct(compose_data(name, overrides or []), ImageDataModule)  # type: ignore[type-abstract]
     facts = describe_data(module)
     grid = picture(module, num_images, seed)
-    _write(output, lambda path: save_png(grid, path, display_scale(module.image_size)))
+    write(output, lambda path: save_png(grid, path, display_scale(module.image_size)))
     facts["output"] = str(output)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
         return
     Console().print(render(facts))
     print(output)
@@ -200,7 +208,7 @@ def leaderboard(
         print(f"skipped: {problem}", file=sys.stderr)
     boards = build_boards(records)
     if as_json:
-        _print_json({"boards": [board.to_json() for board in boards], "skipped": problems})
+        print_json({"boards": [board.to_json() for board in boards], "skipped": problems})
         return
     console = Console()
     for board in boards:
@@ -213,30 +221,6 @@ def _grid(blocks: list[Tensor], make_grid: Callable[[Tensor], Tensor]) -> Tensor
     import torch
 
     return make_grid(torch.cat(blocks))
-
-
-def _check_free(path: Path, force: bool) -> None:
-    if path.exists() and not force:
-        raise UserError(f"{path} exists: name another --output or pass --force")
-
-
-def _write(path: Path, save: Callable[[Path], None]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(path)
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}") from error
-
-
-def _report(as_json: bool, result: dict[str, Any]) -> None:
-    if as_json:
-        _print_json(result)
-    else:
-        print(result["output"])
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value))
 
 
 if __name__ == "__main__":

@@ -152,18 +152,32 @@ def _evaluate_rank(rank: int, path: Path, overrides: Sequence[str], world_size: 
 
 def _evaluate(path: Path, overrides: Sequence[str], rank: int, world_size: int, device: str) -> list[dict[str, Any]]:
     trained = load_trained(path, overrides, device)
-    if not trained.config["metrics"]:
-        raise UserError(f"{path} was trained without metrics: name them by metrics=NAME")
     if not isinstance(trained.model, Samples):
         raise UserError(f"{type(trained.model).__name__} cannot sample, so it cannot be scored")
-    data = construct(trained.config["data"], ImageDataModule)  # type: ignore[type-abstract]
+    evaluator = load_evaluator(trained, load_data(trained))
+    with trained.model.evaluation():
+        scores = evaluate_model(evaluator, trained.model, rank=rank, world_size=world_size)
+    return [score.to_json() for score in scores]
+
+
+def load_data(trained: Trained) -> ImageDataModule:
+    """The data that a model was trained on, as its config describes them."""
+    return construct(trained.config["data"], ImageDataModule)  # type: ignore[type-abstract]
+
+
+def load_evaluator(trained: Trained, data: ImageDataModule) -> Evaluator:
+    """The protocol of a model's config, with its reference, on the model's device.
+
+    Raises:
+        UserError: the run had none, or it cannot score such images.
+    """
+    if not trained.config["metrics"]:
+        raise UserError(f"{trained.checkpoint} was trained without metrics: name them by metrics=NAME")
     evaluator = construct(trained.config["metrics"], Evaluator).to(trained.model.device)
     classes = None if trained.model.label_law is None else len(trained.model.label_law)
     evaluator.check(data.image_shape, len(data.split(evaluator.reference_split)), classes)
     evaluator.set_reference(data.name, data.reference_set(evaluator.reference_split, evaluator.num_reference).images)
-    with trained.model.evaluation():
-        scores = evaluate_model(evaluator, trained.model, rank=rank, world_size=world_size)
-    return [score.to_json() for score in scores]
+    return evaluator
 
 
 def draw_samples(model: GenerativeModel, num_samples: int, seed: int, use: Callable[[int, Tensor], None]) -> None:

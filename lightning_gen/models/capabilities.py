@@ -6,10 +6,13 @@ live on the CPU whatever the model's device.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from lightning_gen.models.latents import Code
 
 
 @runtime_checkable
@@ -29,6 +32,27 @@ class Latents(Protocol):
 
     def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) of latents (N, D)."""
+
+
+@runtime_checkable
+class HasCodes(Latents, Protocol):
+    """Models whose latents hold codes, parts with a law and a meaning of their own."""
+
+    @property
+    def codes(self) -> Sequence[Code]:
+        """Where they are; empty for a model that could have some and has none."""
+
+
+@runtime_checkable
+class Truncates(Samples, Protocol):
+    """Models that draw from a truncated prior.
+
+    Attributes:
+        truncation: bound of the magnitude of the latents, None for none; may be set, and is part of the sampler's
+            settings. Setting one that the prior cannot have raises UserError.
+    """
+
+    truncation: float | None
 
 
 @runtime_checkable
@@ -63,6 +87,14 @@ class HasFeatures(Protocol):
 
     def features(self, images: Tensor) -> Tensor:
         """Features (N, D) of images (N, C, H, W)."""
+
+
+@runtime_checkable
+class HasFeatureMaps(Protocol):
+    """Models whose hidden layers can be looked at one by one."""
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """Maps (N, C', H', W'), or features (N, D'), of images (N, C, H, W), from the first layer to the last."""
 
 
 @runtime_checkable

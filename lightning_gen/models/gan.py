@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_gen.errors import UserError
 from lightning_gen.losses.adversarial import adversarial_losses
 from lightning_gen.models.base import GenerativeModel, ImageBatch, frozen
-from lightning_gen.models.latents import LatentPrior
+from lightning_gen.models.latents import Code, LatentPrior
 from lightning_gen.models.optimizers import build_optimizer, build_schedule
 from lightning_gen.networks.discriminator import Discriminator, DiscriminatorOutput
 from lightning_gen.registry import construct, resolve
@@ -286,6 +286,36 @@ class GAN(GenerativeModel):
     @property
     def _generator_sees_real(self) -> bool:
         return self.loss.generator_sees_real or any(regularizer.generator_sees_real for regularizer in self._chosen)
+
+    @property
+    def codes(self) -> tuple[Code, ...]:
+        """Where the latents hold codes."""
+        return self.prior.codes
+
+    @property
+    def truncation(self) -> float | None:
+        """Bound of the latents where samples are drawn; setting one raises UserError unless they are Gaussian."""
+        return self.prior.truncation
+
+    @truncation.setter
+    def truncation(self, bound: float | None) -> None:
+        self.prior.truncate(bound)
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """The outputs of the discriminator's blocks for images (N, C, H, W) in [-1, 1], without their labels.
+
+        Raises:
+            UserError: the discriminator takes labels beside the pixels, so its features would hold them.
+        """
+        labels_beside_pixels = type(self.discriminator).prepare_input is not Discriminator.prepare_input
+        if self.discriminator.num_classes is not None and labels_beside_pixels:
+            name = type(self.discriminator).__name__
+            raise UserError(f"{name} takes labels beside the pixels: its features are not of the images alone")
+        return self.discriminator.feature_maps(images)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the discriminator's head sees, (N, D), of images (N, C, H, W) in [-1, 1]; see `feature_maps`."""
+        return self.discriminator.pool(self.feature_maps(images)[-1])
 
     def sampler_settings(self) -> dict[str, Any]:
         """The truncation, where there is one."""

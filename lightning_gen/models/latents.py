@@ -48,11 +48,9 @@ class LatentPrior:
     ) -> None:
         if noise_dim < 0 or continuous < 0 or any(number < 2 for number in categorical):
             raise UserError("model.latent_dim and model.codes must be counts, of at least 2 for a categorical code")
-        if truncation is not None and (truncation <= 0 or noise_range is not None):
-            raise UserError("model.truncation must be above 0, and needs Gaussian latents (model.latent_range=null)")
         self.noise_dim = noise_dim
         self.noise_range = noise_range
-        self.truncation = truncation
+        self.truncate(truncation)
         sizes = [("categorical", number) for number in categorical] + [("continuous", 1)] * continuous
         codes, first = [], noise_dim
         for kind, size in sizes:
@@ -60,6 +58,16 @@ class LatentPrior:
             first += size
         self.codes = tuple(codes)
         self.dim = first
+
+    def truncate(self, bound: float | None) -> None:
+        """Draw noise of at most this magnitude from now on, or of any for None.
+
+        Raises:
+            UserError: the noise is not Gaussian, or there is none so small.
+        """
+        if bound is not None and (bound <= 0 or self.noise_range is not None):
+            raise UserError("model.truncation must be above 0, and needs Gaussian latents (model.latent_range=null)")
+        self.truncation = bound
 
     def sample(
         self, number: int, *, generator: torch.Generator | None = None, device: torch.device | str = "cpu"

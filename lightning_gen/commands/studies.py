@@ -176,11 +176,12 @@ def filters(
             raise UserError(f"{type(model).__name__} has no feature maps to look into")
         with model.evaluation():
             found = tool.filters(model, images, block, range(channels), top)
-        shown = found.images.shape[1]
+        shown = found.patches.shape[1]
+        names = [f"channel {channel}" for channel in range(channels)]
         rows.append(
             [
-                Panel(f"{name}: what each channel (a row) responds to most", found.images.flatten(0, 1), shown),
-                Panel("guided gradient of the response", found.gradients.flatten(0, 1), shown),
+                Panel(f"{name}: strongest responses", found.patches.flatten(0, 1), shown, names),
+                Panel("guided gradient", found.gradients.flatten(0, 1), shown),
             ]
         )
     write_picture(output, sheet(rows))

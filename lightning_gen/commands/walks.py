@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -107,6 +109,7 @@ def arithmetic(
     c: Annotated[str, typer.Option("--c", help="The class to add.", show_default=False)],
     overrides: Overrides = None,
     per_class: PerClass = 3,
+    noise: Annotated[float, typer.Option(help="Of the 8 variations of the result: U[-NOISE, NOISE].")] = 0.25,
     seed: Seed = 0,
     device: Device = "auto",
     force: Force = False,
@@ -138,11 +141,11 @@ def arithmetic(
         found = latents_by_class(model, classifier, labels, per_class, rng)
         means = torch.stack([found[label].mean for label in labels])
         mean_images = decode(model, means)
-        results = decode(model, around(means[0] - means[1] + means[2], rng))
+        results = decode(model, around(means[0] - means[1] + means[2], noise, rng))
     rows = []
     for name, label, mean_image in zip(names, labels, mean_images, strict=True):
         rows.append([Panel(f"{name}: samples", found[label].images[:3], 3), Panel("mean", mean_image[None])])
-    rows.append([Panel(f"{a} - {b} + {c}, in the middle, and around it", results, 3)])
+    rows.append([Panel(f"{a} - {b} + {c} (middle) and noise around it", results, 3)])
     write_picture(output, sheet(rows))
     seen = [classifier.class_names[label] for label in classifier.classify(torch.cat([mean_images, results[4:5]]))]
     result = {
@@ -201,8 +204,8 @@ def class_means(
             found = latents_by_class(model, classifier, range(len(names)), per_class, rng)
             means = torch.stack([found[label].mean for label in range(len(names))])
             walks = slerp(means[:-1], means[1:], torch.linspace(0, 1, steps)).transpose(0, 1)
-            caption = "from the mean of a class to that of the next: " + ", ".join(names)
-            panel = Panel(caption, decode(model, walks.flatten(0, 1)), steps)
+            captions = [f"{first} to {second}" for first, second in pairwise(names)]
+            panel = Panel("between the means of classes", decode(model, walks.flatten(0, 1)), steps, captions)
     write_picture(output, sheet([[panel]]))
     report(as_json, {"output": str(output), "classes": names, "conditional": law is not None, "seed": seed})
 
@@ -213,7 +216,7 @@ def truncation(
     output: Picture,
     overrides: Overrides = None,
     values: Annotated[str, typer.Option(help="Bounds of the latents; inf for none.")] = "0.1,0.3,0.5,0.7,1.0",
-    num_samples: Annotated[int, typer.Option("--num-samples", "-n", help="In each grid.", min=1)] = 25,
+    num_samples: Annotated[int, typer.Option("--num-samples", "-n", help="In each grid.", min=1)] = 16,
     score: Annotated[bool, typer.Option("--score", help="Also score each under the run's protocol.")] = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -221,8 +224,6 @@ def truncation(
     as_json: Json = False,
 ) -> None:
     """Sample from truncated latents (Brock et al. 2019), e.g. `--score 'metrics.metrics=[frechet_distance]'`."""
-    import math
-
     from lightning_gen.callbacks.scores import evaluate_model
     from lightning_gen.evaluation import load_data, load_evaluator, load_trained
     from lightning_gen.images import to_uint8

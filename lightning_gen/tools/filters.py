@@ -20,12 +20,13 @@ class Filters(NamedTuple):
     """The strongest responses of some channels.
 
     Attributes:
-        images: (channels, top, C, H, W) uint8, the images that each channel responds to most, strongest first.
-        gradients: (channels, top, C, H, W) uint8, the guided gradient of that response; grey is 0, and each is scaled
-            by its largest magnitude.
+        patches: (channels, top, C, H', W') uint8, the parts of images that each channel responds to most, strongest
+            first.
+        gradients: (channels, top, C, H', W') uint8, the guided gradient of that response; grey is 0, and each is
+            scaled by its largest magnitude.
     """
 
-    images: Tensor
+    patches: Tensor
     gradients: Tensor
 
 
@@ -56,7 +57,7 @@ def guided(network: nn.Module) -> Iterator[None]:
 
 
 def filters(model: HasFeatureMaps, images: Tensor, block: int, channels: Sequence[int], top: int) -> Filters:
-    """The images with the strongest response of each channel, and the guided gradient of that response.
+    """The parts of images with the strongest response of each channel, and the guided gradient of that response.
 
     A channel's response to an image is its largest activation over all positions.
 
@@ -81,9 +82,28 @@ def filters(model: HasFeatureMaps, images: Tensor, block: int, channels: Sequenc
         guided_gradient(model, images[chosen], block, channel)
         for channel, chosen in zip(channels, strongest, strict=True)
     ]
-    largest = [gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30) for gradient in gradients]
-    shown = torch.stack([gradient / scale for gradient, scale in zip(gradients, largest, strict=True)])
-    return Filters(to_uint8(images[strongest]).cpu(), to_uint8(shown).cpu())
+    scaled = torch.cat(
+        [gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp_min(1e-30) for gradient in gradients]
+    )
+    patches, shown = crop_to_response(images[strongest.flatten()], scaled)
+    shape = (len(channels), -1, *patches.shape[1:])
+    return Filters(to_uint8(patches).reshape(shape).cpu(), to_uint8(shown).reshape(shape).cpu())
+
+
+def crop_to_response(images: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+    """The windows, all of one size, of images and gradients (N, C, H, W) outside which the gradients are 0."""
+    touched = gradients.ne(0).any(1)
+    bounds = [_bounds(touched.any(2)), _bounds(touched.any(1))]
+    sizes = [int((last - first).max()) + 1 for first, last in bounds]
+    windows = []
+    for tensor in (images, gradients):
+        for index, image in enumerate(tensor):
+            for axis, ((first, last), size) in enumerate(zip(bounds, sizes, strict=True), start=1):
+                # In the middle, and moved inwards at the border of the image.
+                start = int(first[index] + last[index] + 1 - size) // 2
+                image = image.narrow(axis, min(max(start, 0), image.shape[axis] - size), size)
+            windows.append(image)
+    return torch.stack(windows[: len(images)]), torch.stack(windows[len(images) :])
 
 
 def guided_gradient(model: HasFeatureMaps, images: Tensor, block: int, channel: int) -> Tensor:
@@ -91,8 +111,9 @@ def guided_gradient(model: HasFeatureMaps, images: Tensor, block: int, channel: 
     assert isinstance(model, nn.Module)
     with torch.enable_grad(), guided(model):
         pixels = images.detach().clone().requires_grad_()
+        # `max` takes one position where several are equal; `amax` would share the gradient between them.
         response = _pick(model.feature_maps(pixels), block)[:, channel]
-        strongest = response.flatten(1).amax(1) if response.ndim > 1 else response
+        strongest = response.flatten(1).max(1).values if response.ndim > 1 else response
         return torch.autograd.grad(strongest.sum(), pixels)[0]
 
 
@@ -100,6 +121,15 @@ def _guide(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Non
     del module, inputs
     if output.requires_grad:
         output.register_hook(lambda gradient: gradient.clamp_min(0))
+
+
+def _bounds(touched: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last True (N,) of each row of (N, L); 0 and L - 1 for a row without."""
+    length = touched.shape[1]
+    some = touched.any(1)
+    first = touched.int().argmax(1)
+    last = length - 1 - touched.flip(1).int().argmax(1)
+    return first.where(some, torch.zeros_like(first)), last.where(some, torch.full_like(last, length - 1))
 
 
 def _pick(maps: list[Tensor], block: int) -> Tensor:

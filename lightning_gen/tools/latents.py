@@ -17,8 +17,6 @@ BLOCK_SIZE = 64
 SPAN = 3.0
 CODE_SPAN = 2.0
 """Chen et al. 2016, figure 2: continuous codes, trained on [-1, 1], are shown from -2 to 2."""
-NOISE = 0.25
-"""Radford et al. 2016, figure 7: U[-0.25, 0.25] around the result of an arithmetic."""
 
 
 class ClassLatents(NamedTuple):
@@ -119,11 +117,11 @@ def latents_by_class(
     )
 
 
-def around(center: Tensor, rng: torch.Generator) -> Tensor:
-    """Nine latents (9, D): the fifth is ``center`` (D,), to the others noise U[-0.25, 0.25] is added.
+def around(center: Tensor, width: float, rng: torch.Generator) -> Tensor:
+    """Nine latents (9, D): the fifth is ``center`` (D,), to the others noise U[-width, width] is added.
 
-    Radford et al. 2016, figure 7.
+    Radford et al. 2016, figure 7, with width 0.25.
     """
-    noise = NOISE * (2 * torch.rand(9, len(center), generator=rng, device=rng.device) - 1)
+    noise = width * (2 * torch.rand(9, len(center), generator=rng, device=rng.device) - 1)
     noise[4] = 0
     return center + noise.to(center)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,11 +10,14 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lightning_gen.images import display_scale, make_grid, to_pil
 
 GAP = 14
 """White pixels around the panels and between them."""
+FRAME = 200
+"""Grey level of the lines around images."""
 
 
 class Panel(NamedTuple):
@@ -23,11 +27,13 @@ class Panel(NamedTuple):
         caption: one line.
         images: (N, C, H, W) uint8, C 1 or 3.
         columns: images in a row; None makes the grid as square as it can be.
+        row_names: written left of the rows.
     """
 
     caption: str
     images: Tensor
     columns: int | None = None
+    row_names: Sequence[str] = ()
 
 
 def sheet(rows: Sequence[Sequence[Panel]]) -> Tensor:
@@ -52,13 +58,29 @@ def sheet(rows: Sequence[Sequence[Panel]]) -> Tensor:
 
 
 def _draw(panel: Panel, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> Image.Image:
-    grid = to_pil(make_grid(panel.images, panel.columns))
-    scale = display_scale(panel.images.shape[-1])
-    grid = grid.resize((grid.width * scale, grid.height * scale), Image.Resampling.NEAREST)
-    _, _, right, _ = font.getbbox(panel.caption)
+    cells = _frame(panel.images)
+    columns = min(panel.columns or math.ceil(math.sqrt(len(cells))), len(cells))
+    blank = cells.new_full((-len(cells) % columns, *cells.shape[1:]), 255)
+    grid = to_pil(make_grid(torch.cat([cells, blank]), columns, padding=0))
     # The height of a line, whatever letters this one has, so that neighboring grids begin at one height.
     line = int(font.getbbox("Ag")[3]) + 4
-    picture = Image.new("RGB", (max(grid.width, int(right) + 1), line + grid.height), "white")
-    ImageDraw.Draw(picture).text((0, 0), panel.caption, fill="black", font=font)
-    picture.paste(grid, (0, line))
+    margin = max((_width(name, font) + 6 for name in panel.row_names), default=0)
+    picture = Image.new("RGB", (margin + max(grid.width, _width(panel.caption, font)), line + grid.height), "white")
+    draw = ImageDraw.Draw(picture)
+    draw.text((margin, 0), panel.caption, fill="black", font=font)
+    pitch = cells.shape[-2]
+    for row, name in enumerate(panel.row_names):
+        draw.text((0, line + row * pitch + (pitch - line) // 2), name, fill="black", font=font)
+    picture.paste(grid, (margin, line))
     return picture
+
+
+def _frame(images: Tensor) -> Tensor:
+    """RGB images, enlarged, each in a thin light grey frame, which shows between dark images and between white ones."""
+    scale = display_scale(images.shape[-1])
+    enlarged = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return pad(enlarged.expand(-1, 3, -1, -1), [1, 1, 1, 1], value=FRAME)
+
+
+def _width(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
+    return int(font.getbbox(text)[2]) + 1

@@ -129,6 +129,8 @@ def test_neighbors_probe_and_filters(train_run: Callable[..., Path], tmp_path: P
         "pixels": 1024,
     }
     assert all(len(row["accuracies"]) == 2 and 0.2 < row["mean"] < 1 for row in rows.values())
+    again = call("probe", run, "--labels-per-class", 2, "--draws", 2, "--data", "digits")
+    assert again["results"] == rows
     with pytest.raises(UserError, match="less than"):
         call("probe", run, "--labels-per-class", 1000)
 

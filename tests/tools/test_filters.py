@@ -49,6 +49,19 @@ def test_units_that_work_in_place_give_the_same(unit: type[nn.ReLU] | type[nn.Le
     assert models[1].blocks[2].inplace
 
 
+def test_a_map_that_the_next_block_overwrites_is_looked_at_as_it_was() -> None:
+    class OverwritesItsInput(Tiny):
+        """The unit belongs to the second block."""
+
+        def feature_maps(self, images: Tensor) -> list[Tensor]:
+            hidden = self.blocks[:2](images)
+            return [hidden, self.blocks[2:](hidden)]
+
+    # The second hidden number is -4: after the unit it would be 0 without a gradient.
+    found = guided_gradient(OverwritesItsInput(FIRST, SECOND, nn.ReLU(inplace=True)), IMAGE, 0, 1)
+    assert torch.equal(found.flatten(), FIRST[1])
+
+
 def test_afterwards_gradients_are_the_networks_own_again() -> None:
     model = Tiny(FIRST, SECOND, nn.ReLU())
     guided_gradient(model, IMAGE, -1, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -71,7 +71,7 @@ class GAN(GenerativeModel):
     """
 
     network_names = ("generator", "discriminator")
-    averaged_networks = ("generator",)
+    averaged_networks: ClassVar[tuple[str, ...]] = ("generator",)
 
     def __init__(
         self,

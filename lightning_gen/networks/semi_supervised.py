@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,8 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from lightning_gen.errors import UserError
 from lightning_gen.networks.discriminator import Discriminator, DiscriminatorOutput
+
+L = TypeVar("L", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 CLASSES = "classes"
 """The head that holds the K class logits."""
@@ -34,7 +38,7 @@ class ClassifyingDiscriminator(Discriminator):
         self.heads[CLASSES] = classifier
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> DiscriminatorOutput:
-        """log Z, features and class logits for images (N, C, H, W) in [-1, 1]."""
+        """Logits log Z, features and class logits for images (N, C, H, W) in [-1, 1]."""
         features = self.pool(self.blocks(self.prepare_input(images, labels)))
         heads = {name: head(features) for name, head in self.heads.items()}
         return DiscriminatorOutput(torch.logsumexp(heads[CLASSES], 1), features, heads)
@@ -78,11 +82,11 @@ class SGANMLPDiscriminator(ClassifyingDiscriminator):
         widths = [math.prod(image_shape), *hidden]
         noises = [input_noise] + [hidden_noise] * len(hidden)
         blocks = [
-            nn.Sequential(GaussianNoise(noise), normalized(nn.Linear(width_in, width_out)), nn.ReLU())
+            nn.Sequential(GaussianNoise(noise), normalized(_drawn(nn.Linear(width_in, width_out), 0.1)), nn.ReLU())
             for noise, (width_in, width_out) in zip(noises, pairwise(widths), strict=False)
         ]
         self.blocks = nn.Sequential(*blocks)
-        last = normalized(nn.Linear(widths[-1], num_logits), train_gain=True)
+        last = normalized(_drawn(nn.Linear(widths[-1], num_logits), 0.1), train_gain=True)
         self.set_classifier(widths[-1], nn.Sequential(GaussianNoise(noises[-1]), last))
 
     def prepare_input(self, images: Tensor, labels: Tensor | None) -> Tensor:
@@ -110,8 +114,7 @@ class SGANMLPGenerator(nn.Module):
         last = nn.Linear([latent_dim, *hidden][-1], math.prod(image_shape))
         nn.init.xavier_uniform_(last.weight)
         nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(*layers, weight_norm(last))
-        nn.init.ones_(self.layers[-1].parametrizations.weight.original0)
+        self.layers = nn.Sequential(*layers, normalized(last, train_gain=True))
 
     def forward(self, latents: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] from latents (N, latent_dim)."""
@@ -151,22 +154,25 @@ class SGANConvDiscriminator(ClassifyingDiscriminator):
             raise UserError(f"SGANConvDiscriminator takes images from 9x9, not {height}x{width}: set data.image_size")
         wide = 2 * base_channels
 
-        def block(width_in: int, width_out: int, *before: nn.Module, size: int = 3, **options: int) -> nn.Sequential:
-            convolution = nn.Conv2d(width_in, width_out, size, **options)
-            return nn.Sequential(*before, _normalized_conv(convolution), nn.LeakyReLU(0.2))
+        # The mean square of LeakyReLU 0.2 of a unit normal is (1 + 0.2^2) / 2, which this gain undoes.
+        gain = math.sqrt(2 / 1.04)
+
+        def block(width_in: int, width_out: int, size: int = 3, padding: int = 0, stride: int = 1) -> nn.Sequential:
+            convolution = nn.Conv2d(width_in, width_out, size, stride, padding)
+            return nn.Sequential(normalized(_drawn(convolution, 0.05), gain), nn.LeakyReLU(0.2))
 
         self.blocks = nn.Sequential(
-            block(channels, base_channels, nn.Dropout(input_dropout), padding=1),
+            nn.Sequential(nn.Dropout(input_dropout), *block(channels, base_channels, padding=1)),
             block(base_channels, base_channels, padding=1),
             block(base_channels, base_channels, padding=1, stride=2),
-            block(base_channels, wide, nn.Dropout(dropout), padding=1),
+            nn.Sequential(nn.Dropout(dropout), *block(base_channels, wide, padding=1)),
             block(wide, wide, padding=1),
             block(wide, wide, padding=1, stride=2),
-            block(wide, wide, nn.Dropout(dropout)),
+            nn.Sequential(nn.Dropout(dropout), *block(wide, wide)),
             block(wide, wide, size=1),
             block(wide, wide, size=1),
         )
-        self.set_classifier(wide, normalized(nn.Linear(wide, num_logits), 0.05, gain=0.1, train_gain=True))
+        self.set_classifier(wide, normalized(_drawn(nn.Linear(wide, num_logits), 0.05), gain=0.1, train_gain=True))
 
     def pool(self, maps: Tensor) -> Tensor:
         """The mean over positions."""
@@ -196,22 +202,22 @@ class SGANConvGenerator(nn.Module):
                 "set data.image_size"
             )
         widths = [max(1, base_channels >> level) for level in range(int(math.log2(height // 4)))]
-        project = nn.Linear(latent_dim, widths[0] * 16, bias=False)
-        layers: list[nn.Module] = [project, _without_gain(nn.BatchNorm1d(widths[0] * 16, eps=1e-6)), nn.ReLU()]
-        layers.append(nn.Unflatten(1, (widths[0], 4, 4)))
-        double = {"kernel_size": 5, "stride": 2, "padding": 2, "output_padding": 1}
+        double = partial(nn.ConvTranspose2d, kernel_size=5, stride=2, padding=2, output_padding=1)
+        layers: list[nn.Module] = [
+            _drawn(nn.Linear(latent_dim, widths[0] * 16, bias=False), 0.05),
+            _without_gain(nn.BatchNorm1d(widths[0] * 16, eps=1e-6)),
+            nn.ReLU(),
+            nn.Unflatten(1, (widths[0], 4, 4)),
+        ]
         for width_in, width_out in pairwise(widths):
-            layers += [nn.ConvTranspose2d(width_in, width_out, bias=False, **double)]
-            layers += [_without_gain(nn.BatchNorm2d(width_out, eps=1e-6)), nn.ReLU()]
-        last = nn.ConvTranspose2d(widths[-1], channels, **double)
-        layers.append(last)
-        for layer in layers:
-            if isinstance(layer, nn.Linear | nn.ConvTranspose2d):
-                nn.init.normal_(layer.weight, 0.0, 0.05)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
-        # Its inputs are ReLUs of unit normals, of mean square 1/2, and meet a quarter of a normalized kernel.
-        weight_norm(last, dim=1)
-        nn.init.constant_(last.parametrizations.weight.original0, 0.1 * 2 * math.sqrt(2))  # type: ignore[union-attr]
+            layers += [
+                _drawn(double(width_in, width_out, bias=False), 0.05),
+                _without_gain(nn.BatchNorm2d(width_out, eps=1e-6)),
+                nn.ReLU(),
+            ]
+        # A quarter of a kernel meets each pixel, and its inputs, ReLUs of unit normals, have a mean square of 1/2.
+        gain = 0.1 * math.sqrt(4 * 2)
+        layers.append(normalized(_drawn(double(widths[-1], channels), 0.05), gain, train_gain=True, dim=1))
         self.layers = nn.Sequential(*layers, nn.Tanh())
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -219,30 +225,28 @@ class SGANConvGenerator(nn.Module):
         return self.layers(latents)
 
 
-def normalized(
-    layer: nn.Linear | nn.Conv2d, deviation: float = 0.1, gain: float = 1.0, train_gain: bool = False
-) -> nn.Module:
-    """Weight normalization w = g v / |v| of each unit (Salimans and Kingma 2016), v ~ N(0, deviation^2), bias 0.
+def normalized(layer: nn.Module, gain: float = 1.0, train_gain: bool = False, dim: int = 0) -> nn.Module:
+    """Weight normalization w = g v / |v| of each unit (Salimans and Kingma 2016); v starts as the layer's weight.
 
     Args:
         layer: changed in place.
-        deviation: with Adam, the smaller it is the faster directions turn.
-        gain: what g begins with.
+        gain: what g starts with.
         train_gain: whether g is trained.
+        dim: of the weight, that counts the units.
     """
-    nn.init.normal_(layer.weight, 0.0, deviation)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    weight_norm(layer)
-    g = layer.parametrizations.weight.original0  # type: ignore[union-attr]
-    nn.init.constant_(g, gain)  # type: ignore[arg-type]
-    g.requires_grad_(train_gain)  # type: ignore[union-attr, operator]
+    weight_norm(layer, dim=dim)
+    g = layer.get_parameter("parametrizations.weight.original0")
+    nn.init.constant_(g, gain)
+    g.requires_grad_(train_gain)
     return layer
 
 
-def _normalized_conv(layer: nn.Conv2d) -> nn.Module:
-    # The mean square of LeakyReLU 0.2 of a unit normal is (1 + 0.2^2) / 2, which this gain undoes.
-    return normalized(layer, 0.05, gain=math.sqrt(2 / 1.04))
+def _drawn(layer: L, deviation: float) -> L:
+    """The layer with weights ~ N(0, deviation^2) and biases 0."""
+    nn.init.normal_(layer.weight, 0.0, deviation)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
 
 
 def _without_gain(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:

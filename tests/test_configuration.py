@@ -20,7 +20,7 @@ NEEDS_PATH = ("data=image_folder", "data=huggingface", "data=paired", "data=unpa
 def test_every_option_composes_and_names_what_exists(choice: str) -> None:
     config = compose_config([choice, *(["data.path=somewhere"] if choice in NEEDS_PATH else [])])
     targets = [config["model"]["_target_"], config["data"]["_target_"]]
-    targets += [callback["_target_"] for callback in config["callbacks"].values()]
+    targets += [callback["_target_"] for callback in config["callbacks"].values() if callback]
     for target in targets:
         assert resolve(target, object)
 

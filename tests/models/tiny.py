@@ -29,6 +29,11 @@ TINY: dict[str, list[str]] = {
         f"model.{player}.{key}" for player in ("generator", "discriminator") for key in ("width=8", "cardinality=2")
     ],
     "sagan": [*WIDTHS, "model.generator.base_channels=8", "model.discriminator.base_channels=8"],
+    "sgan": [
+        "model.generator.hidden=[12,12]",
+        "model.discriminator.hidden=[16,12]",
+        "data.labelled_per_class=5",
+    ],
     "sngan": SEVERAL_STEPS,
     "wgan": [*WIDTHS, "data.batch_size=40"],
     "wgan_gp": [*WIDTHS, "data.batch_size=40"],

@@ -141,13 +141,15 @@ def test_an_auxiliary_classifier_learns_the_digits() -> None:
 
 
 def test_a_discriminator_is_told_the_labels_only_if_it_takes_them() -> None:
-    told = {"_target_": "lightning_gen.networks.dcgan.DCGANDiscriminator", "base_channels": 2}
-    options = {**ACGAN, "discriminator": told}
+    assert small_gan(**ACGAN).discriminator.num_classes is None
+    infogan = "lightning_gen.networks.infogan.InfoGAN"
+    unlabelled = {"_target_": f"{infogan}Discriminator", "base_channels": 2, "hidden": 4}
+    options = {**ACGAN, "discriminator": unlabelled}
     assert small_gan(**options).discriminator.num_classes is None
     with pytest.raises(UserError, match=r"model\.discriminator=.*takes no labels"):
         small_gan(**{**options, "discriminator_takes_labels": True})
     with pytest.raises(UserError, match=r"model\.generator=.*takes no labels"):
-        small_gan(conditional=True, discriminator_takes_labels=False, num_classes=10)
+        small_gan(**{**ACGAN, "generator": {"_target_": f"{infogan}Generator", "base_channels": 2, "hidden": 4}})
 
 
 def test_parameters_added_by_other_regularizers_are_averaged_whatever_the_order() -> None:

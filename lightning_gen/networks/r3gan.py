@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d
+from torch.nn.functional import pad
 
 from lightning_gen.errors import UserError
 from lightning_gen.networks.discriminator import Discriminator, LinearHead, ProjectionHead
@@ -60,29 +60,42 @@ class ResidualBlock(nn.Module):
 
 
 class Resample(nn.Module):
-    """Maps of twice or half the size by bilinear interpolation: a [1, 2, 1] blur after doubling or before averaging.
+    """Maps of twice or half the size by bilinear interpolation, along one axis after the other.
 
-    One convolution with a fixed filter does it, deterministically on every device, unlike
-    `torch.nn.functional.interpolate`. Beyond the border maps are zero.
+    The filter is [1, 3, 3, 1], a [1, 2, 1] blur of doubled or of averaged pixels; beyond the border maps are zero. Sums
+    of slices are several times faster in second derivatives than a convolution of as many groups as channels, and
+    deterministic on every device, unlike `torch.nn.functional.interpolate`.
 
     Args:
         up: twice the size, else half of it.
     """
 
-    kernel: Tensor
-
     def __init__(self, up: bool) -> None:
         super().__init__()
         self.up = up
-        taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / (4 if up else 8)
-        self.register_buffer("kernel", torch.outer(taps, taps)[None, None], persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps (N, C, 2H, 2W) or (N, C, H/2, W/2) of maps (N, C, H, W)."""
-        channels = maps.shape[1]
-        kernel = self.kernel.to(maps.dtype).expand(channels, -1, -1, -1)
-        function = conv_transpose2d if self.up else conv2d
-        return function(maps, kernel, stride=2, padding=1, groups=channels)
+        function = _double if self.up else _halve
+        return function(function(maps, 2), 3)
+
+
+def _double(maps: Tensor, axis: int) -> Tensor:
+    size = maps.shape[axis]
+    padded = _pad_by_one(maps, axis)
+    before, after = padded.narrow(axis, 0, size), padded.narrow(axis, 2, size)
+    return torch.stack([0.75 * maps + 0.25 * before, 0.75 * maps + 0.25 * after], axis + 1).flatten(axis, axis + 1)
+
+
+def _halve(maps: Tensor, axis: int) -> Tensor:
+    pairs = _pad_by_one(maps, axis).unflatten(axis, (-1, 2))
+    size = pairs.shape[axis] - 1
+    (outer_left, left), (right, outer_right) = (pairs.narrow(axis, start, size).unbind(axis + 1) for start in (0, 1))
+    return 0.375 * (left + right) + 0.125 * (outer_left + outer_right)
+
+
+def _pad_by_one(maps: Tensor, axis: int) -> Tensor:
+    return pad(maps, (0, 0, 1, 1) if axis == 2 else (1, 1))
 
 
 class R3GANGenerator(nn.Module):

@@ -202,6 +202,7 @@ class GAN(GenerativeModel):
         self, real: Labelled, fake: Fakes, seen_real: Tensor, seen_fake: Tensor, real_output: DiscriminatorOutput | None
     ) -> Step:
         return Step(
+            iteration=self.iteration,
             images_seen=self.images_seen,
             latents=fake.latents,
             labels=fake.labels,

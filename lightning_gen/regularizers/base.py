@@ -49,6 +49,7 @@ class Step:
     In the generator's step the discriminator is frozen, and ``real`` is None unless a part of the model needs it.
 
     Attributes:
+        iteration: of the model, from 0.
         images_seen: real images that training consumed before this iteration.
         latents: (N, D) of the fake images.
         labels: (N,) int64 of the fake images, or None for a model without classes; the same as ``real_labels`` in the
@@ -63,6 +64,7 @@ class Step:
         discriminate: images (N, C, H, W) -> the discriminator's output with ``labels``; can be differentiated twice.
     """
 
+    iteration: int
     images_seen: int
     latents: Tensor
     labels: Tensor | None

@@ -18,14 +18,19 @@ class GradientPenalty(Regularizer):
     Args:
         penalty: function of the discriminator, real and fake images.
         weight: factor of the penalty; for R1 and R2 that is gamma / 2 of Mescheder et al. 2018.
+        every: iterations from one with the penalty to the next, in which it counts as many times as much (lazy
+            regularization, Karras et al. 2020, appendix B).
 
     Raises:
         UserError: a discriminator in which a sample's gradient depends on the other samples.
     """
 
-    def __init__(self, penalty: penalties.Penalty, weight: float) -> None:
+    def __init__(self, penalty: penalties.Penalty, weight: float, every: int = 1) -> None:
         super().__init__()
+        if every < 1:
+            raise UserError(f"model.regularizers: a penalty's every must be at least 1, not {every}")
         self.penalty = penalty
+        self.every = every
         self.weight = weight
 
     def check(self, players: Players) -> None:
@@ -37,12 +42,14 @@ class GradientPenalty(Regularizer):
                 "set model.discriminator.norm=none"
             )
 
-    def discriminator_term(self, step: Step) -> Tensor:
-        """The weighted penalty."""
+    def discriminator_term(self, step: Step) -> Tensor | None:
+        """The weighted penalty, or None in the iterations between."""
+        if step.iteration % self.every:
+            return None
         real_images, fake_images = step.real_images.float(), step.fake_images.float()
         with torch.autocast(real_images.device.type, enabled=False):
             values = self.penalty(lambda images: step.discriminate(images).logits, real_images, fake_images)
-        return self.weight * values.mean()
+        return self.weight * self.every * values.mean()
 
 
 for _name, _penalty in {

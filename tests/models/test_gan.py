@@ -259,3 +259,17 @@ def test_mistakes_in_the_config_are_one_line(options: dict[str, Any], message: s
     with pytest.raises(UserError, match=message) as caught:
         small_gan(**options).configure_optimizers()
     assert "\n" not in str(caught.value)
+
+
+def test_a_lazy_penalty_counts_as_many_times_as_it_is_rare() -> None:
+    logged: list[dict[str, Any]] = []
+
+    class Losses(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+            logged.append(outputs)
+
+    for every in (1, 3):
+        fit(small_gan(regularizers={"r1": {"weight": 2.0, "every": every}}, discriminator=PLAIN), 4, Losses())
+    always, lazy = logged[:4], logged[4:]
+    assert ["discriminator_r1" in entry for entry in lazy] == [True, False, False, True]
+    assert lazy[0]["discriminator_r1"].item() == pytest.approx(3 * always[0]["discriminator_r1"].item())

@@ -45,6 +45,7 @@ def step(real: DiscriminatorOutput | None, fake: DiscriminatorOutput, **changes:
     real_images = torch.zeros(len(real.logits), 1, 4, 4) if real is not None else images
     discriminate: Callable[[Tensor], DiscriminatorOutput] = lambda images: output(images.flatten(1).sum(1))  # noqa: E731
     known: dict[str, Any] = {
+        "iteration": 0,
         "images_seen": 0,
         "latents": torch.zeros(len(fake.logits), 2),
         "labels": None,

@@ -157,6 +157,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     evaluator = construct(config["metrics"], Evaluator) if config["metrics"] else None
     model = build_model(config, data)
     data.check()
+    model.check_batch_size(data.batch_size)
     if evaluator is not None:
         classes = None if model.label_law is None else len(model.label_law)
         evaluator.check(data.image_shape, len(data.split(evaluator.reference_split)), classes)

@@ -72,6 +72,13 @@ class GenerativeModel(pl.LightningModule):
             name -> scalar loss, for the logs and the check that losses are finite.
         """
 
+    def check_batch_size(self, batch_size: int) -> None:
+        """Refuse, before training, a number of images in a batch that the iteration cannot use.
+
+        Raises:
+            UserError: naming the key that has to change.
+        """
+
     def sampler_settings(self) -> dict[str, Any]:
         """JSON-able settings, beside the weights, that change what `sample` draws; part of every score's protocol."""
         return {}

@@ -144,6 +144,21 @@ class GAN(GenerativeModel):
         ]
         return optimizers, [schedule for schedule in schedules if schedule is not None]
 
+    def check_batch_size(self, batch_size: int) -> None:
+        """Refuse batches that the discriminator's steps cannot share, or without the references asked for."""
+        if batch_size % self.discriminator_steps:
+            steps = self.discriminator_steps
+            raise UserError(
+                f"data.batch_size={batch_size} is no multiple of model.discriminator_steps={steps}, each of which "
+                f"takes its part of the batch: set data.batch_size={steps * max(1, batch_size // steps)}"
+            )
+        for name, regularizer in self.players.chosen.items():
+            if regularizer.reference_images > batch_size:
+                raise UserError(
+                    f"model.regularizers.{name} wants {regularizer.reference_images} reference images of the first "
+                    f"batch: raise data.batch_size={batch_size}"
+                )
+
     def training_iteration(self, batch: ImageBatch) -> dict[str, Tensor]:
         """Goodfellow et al. 2014, algorithm 1."""
         if not self.images_seen:
@@ -260,8 +275,6 @@ class GAN(GenerativeModel):
         """Give regularizers that want fixed training images rank zero's first ones."""
         for regularizer in self._chosen:
             wanted = regularizer.reference_images
-            if wanted > len(images):
-                raise UserError(f"{wanted} reference images are wanted, but data.batch_size is {len(images)}")
             if wanted:
                 parts = [part[:wanted].contiguous() for part in (images, labels) if part is not None]
                 if self.trainer.world_size > 1:
@@ -272,8 +285,6 @@ class GAN(GenerativeModel):
     def _split(self, batch: ImageBatch) -> list[Labelled]:
         """The parts of the batch for the discriminator's steps, with labels if the model takes them."""
         steps = self.discriminator_steps
-        if len(batch.images) % steps:
-            raise UserError(f"data.batch_size={len(batch.images)} is no multiple of model.discriminator_steps={steps}")
         parts = batch.images.chunk(steps)
         if not self.conditional:
             return [Labelled(images, None) for images in parts]

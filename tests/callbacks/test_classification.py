@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -141,7 +141,7 @@ class ReadRecord(Callback):
     def __init__(self, path: str) -> None:
         self.file = Path(path)
 
-    seen: list[list[str]] = []
+    seen: ClassVar[list[list[str]]] = []
 
     def on_train_batch_start(self, *args: Any) -> None:
         self.seen.append([score["name"] for score in json.loads(self.file.read_text())["scores"]])
@@ -175,9 +175,7 @@ def test_errors_rank_on_a_leaderboard_of_their_own(tmp_path: Path) -> None:
     assert render(board).title == "test_error (lower is better) · against 360 digits test images"
 
 
-def test_models_and_sets_without_classes_are_refused(
-    train_here: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
+def test_models_and_sets_without_classes_are_refused(train_here: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"GAN does not classify: set callbacks\.classification_error=null"):
         train_here("callbacks=classification", "trainer.max_steps=1")
     with pytest.raises(UserError, match="block_size must be at least 1"):

@@ -1,5 +1,6 @@
 import copy
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def test_trained_parameters_are_those_of_the_published_code() -> None:
     # Weights and biases of every layer, gains of the last one alone, counted by hand from train_mnist_*.py and
     # train_cifar_feature_matching.py.
     widths = [784, 1000, 500, 250, 250, 250, 10]
-    expected = sum(a * b + b for a, b in zip(widths, widths[1:], strict=False)) + 10
+    expected = sum(a * b + b for a, b in pairwise(widths)) + 10
     assert trained(SGANMLPDiscriminator(MNIST, 10)) == expected
     # weights and batch norm's biases, then weights, biases and gains of the pixels
     assert trained(SGANMLPGenerator(MNIST, 100)) == (100 * 500 + 500) + (500 * 500 + 500) + (500 * 784 + 2 * 784)
@@ -122,7 +123,8 @@ def test_every_unit_is_normalized_over_its_inputs() -> None:
     torch.testing.assert_close(convolution.weight.flatten(1).norm(dim=1), torch.full((8,), math.sqrt(2 / 1.04)))
     transposed = SGANConvGenerator(CIFAR, 10, base_channels=8).layers[-2]
     assert transposed.weight.shape == (2, 3, 5, 5)
-    torch.testing.assert_close(transposed.weight.transpose(0, 1).flatten(1).norm(dim=1), torch.full((3,), 0.1 * math.sqrt(8)))
+    norms = transposed.weight.transpose(0, 1).flatten(1).norm(dim=1)
+    torch.testing.assert_close(norms, torch.full((3,), 0.1 * math.sqrt(8)))
 
 
 def test_weight_normalization_survives_copies_and_swapped_averages() -> None:

@@ -78,12 +78,13 @@ def test_every_image_counts_once_at_any_number_of_processes(block_size: int) -> 
 def test_the_error_stands_beside_the_other_scores_and_is_the_averages(tmp_path: Path) -> None:
     record = run_tiny("metrics.num_samples=100", "callbacks.scores.every_n_images=200")
     path = tmp_path / "runs" / "tiny" / "run"
-    assert [score["name"] for score in record["scores"]] == ["fd_digits", "class_score_digits", "test_error"]
+    names = [score["name"] for score in record["scores"]]
+    assert names == ["fd_digits", "class_score_digits", "recall_digits", "coverage_digits", "test_error"]
     lines = [json.loads(line) for line in (path / "metrics.jsonl").open()]
     assert [(line["iteration"], line["images_seen"], len(line["scores"])) for line in lines] == [
         (2, 100, 1),
-        (4, 200, 3),
-        (6, 300, 3),
+        (4, 200, 5),
+        (6, 300, 5),
     ]
     assert lines[-1]["scores"] == record["scores"] == json.loads((path / "result.json").read_text())["scores"]
 

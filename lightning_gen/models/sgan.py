@@ -31,7 +31,7 @@ class SGAN(GAN):
         -w / 2 E[log D(x)] - w / 2 E[log(1 - D(G(z)))]    over all images and over fake ones,
 
     and the generator matches the mean features of its images to those of real ones (section 3.1). Both networks are
-    averaged, and classes are predicted by the average. One batch of real images serves both steps.
+    averaged, and classes are predicted by the average. One batch of real images serves all steps of an iteration.
 
     Args:
         image_shape: (C, H, W) of the images.
@@ -39,6 +39,7 @@ class SGAN(GAN):
         unlabelled_weight: w.
         generator_loss: ``feature_matching``, or ``adversarial`` for the non-saturating loss on log Z.
         feature_distance: ``squared`` or ``absolute`` (see `feature_matching_loss`).
+        generator_steps: of one iteration; all but the first on new fake images.
         supervised_only: train the classifier on the labelled images alone, by its first term, as a baseline; the
             generator stays as it was drawn.
         num_classes: K of the data, 0 for a set without classes.
@@ -58,6 +59,7 @@ class SGAN(GAN):
         unlabelled_weight: float = 1.0,
         generator_loss: Literal["feature_matching", "adversarial"] = "feature_matching",
         feature_distance: FeatureDistance = "squared",
+        generator_steps: int = 1,
         supervised_only: bool = False,
         num_classes: int = 0,
         labelled_per_class: int | None = None,
@@ -73,6 +75,8 @@ class SGAN(GAN):
             raise UserError(f"model.generator_loss must be feature_matching or adversarial, not {generator_loss!r}")
         if feature_distance not in ("squared", "absolute"):
             raise UserError(f"model.feature_distance must be squared or absolute, not {feature_distance!r}")
+        if generator_steps < 1:
+            raise UserError(f"model.generator_steps must be at least 1, not {generator_steps}")
         super().__init__(
             image_shape=image_shape,
             discriminator={**discriminator, "num_logits": num_classes},
@@ -83,6 +87,7 @@ class SGAN(GAN):
         self.unlabelled_weight = unlabelled_weight
         self.generator_loss = generator_loss
         self.feature_distance = feature_distance
+        self.generator_steps = generator_steps
         self.supervised_only = supervised_only
         self._labelled: Labelled | None = None
 
@@ -91,7 +96,13 @@ class SGAN(GAN):
         if not isinstance(batch, SemiSupervisedBatch):
             raise UserError("model=sgan trains on partly labelled images: set data.labelled_per_class")
         self._labelled = Labelled(batch.labelled_images, batch.labelled_labels)
-        return self.supervised_step() if self.supervised_only else super().training_iteration(batch)
+        if self.supervised_only:
+            return self.supervised_step()
+        losses = super().training_iteration(batch)
+        for _ in range(self.generator_steps - 1):
+            fake = self._generate(self.generator_batch_size or len(batch.images), None)
+            losses |= self.generator_step(Labelled(batch.images, None), fake)
+        return losses
 
     def supervised_step(self) -> dict[str, Tensor]:
         """Step the classifier on the labelled images alone; returns its loss."""

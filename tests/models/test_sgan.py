@@ -90,6 +90,25 @@ def test_each_step_changes_its_own_network_and_nothing_of_the_other(
     assert model.images_seen == 3 * 16
 
 
+def test_further_generator_steps_have_fake_images_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_sgan(generator_steps=3)
+    seen: list[torch.Tensor] = []
+    original = model.generator_step
+
+    def watched(real: Any, fake: Any) -> Any:
+        seen.append(fake.latents)
+        return original(real, fake)
+
+    monkeypatch.setattr(model, "generator_step", watched)
+    trainer = fit(model, 2)
+    assert trainer.global_step == 2
+    assert [len(latents) for latents in seen] == [16] * 6
+    assert len(torch.cat(seen).unique(dim=0)) == 6 * 16
+    discriminator, generator = trainer.optimizers
+    assert {int(entry["step"]) for entry in discriminator.state.values()} == {2}
+    assert {int(entry["step"]) for entry in generator.state.values()} == {6}
+
+
 def test_the_gradient_of_one_iteration_is_that_of_the_papers_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     """One step of plain gradient descent, worked out again with a softmax over K + 1 classes."""
     sgd = {"name": "SGD", "lr": 1.0}
@@ -214,6 +233,7 @@ def test_capabilities() -> None:
         ({"loss": "hinge"}, r"model\.loss=non_saturating"),
         ({"generator_loss": "features"}, r"model\.generator_loss must be"),
         ({"feature_distance": "cubed"}, r"model\.feature_distance must be"),
+        ({"generator_steps": 0}, r"model\.generator_steps must be at least 1"),
         ({"conditional": True}, r"model\.conditional=true"),
         (
             {"discriminator": {"_target_": "lightning_gen.networks.dcgan.DCGANDiscriminator", "base_channels": 2}},

@@ -34,6 +34,7 @@ TINY: dict[str, list[str]] = {
         "model.discriminator.hidden=[16,12]",
         "data.labelled_per_class=5",
     ],
+    "sgan_conv": [*WIDTHS, "data.labelled_per_class=5"],
     "sngan": SEVERAL_STEPS,
     "wgan": [*WIDTHS, "data.batch_size=40"],
     "wgan_gp": [*WIDTHS, "data.batch_size=40"],

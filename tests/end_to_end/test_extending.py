@@ -19,6 +19,7 @@ from lightning_gen.metrics.extractors import Features
 from lightning_gen.models.base import GenerativeModel
 from lightning_gen.models.optimizers import build_optimizer
 from lightning_gen.registry import construct
+from lightning_gen.regularizers import Regularizer, regularizers
 from lightning_gen.training import train
 from tests.conftest import ROOT, SMALL
 
@@ -27,14 +28,17 @@ from tests.conftest import ROOT, SMALL
 def guide(monkeypatch: pytest.MonkeyPatch) -> str:
     """Name of a module made of the guide's examples."""
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     module = types.ModuleType("guide")
     module.__dict__.update(
         {"GenerativeModel": GenerativeModel, "build_optimizer": build_optimizer, "construct": construct, "nn": nn},
         ImageDataModule=ImageDataModule,
         ImageSet=ImageSet,
+        Regularizer=Regularizer,
+        regularizers=regularizers,
         torch=torch,
     )
+    monkeypatch.setattr(regularizers, "_entries", dict(regularizers._entries))
     for code in examples:
         exec(code, module.__dict__)
     monkeypatch.setitem(sys.modules, "guide", module)
@@ -72,6 +76,12 @@ def test_the_guides_data_set_trains_and_is_recorded(guide: str) -> None:
     record = train({**config, "data": {**config["data"], "_target_": f"{guide}:CheckersDataModule"}, "metrics": None})
     assert record is not None
     assert (record["status"], record["data"], record["images_seen"]) == ("completed", "checkers", 96)
+
+
+def test_the_guides_regularizer_joins_any_gan(guide: str) -> None:
+    record = train(compose_config([*SMALL, "trainer.max_steps=3", "+model.regularizers.drift=0.001"]))
+    assert record is not None
+    assert record["status"] == "completed"
 
 
 def test_a_metric_is_one_registered_class(monkeypatch: pytest.MonkeyPatch) -> None:

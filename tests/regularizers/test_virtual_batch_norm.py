@@ -124,5 +124,7 @@ def test_what_means_nothing_is_refused(options: dict[str, Any], networks: dict[s
 
 
 def test_more_reference_images_than_a_batch_has_are_refused() -> None:
-    with pytest.raises(UserError, match=r"17 reference images are wanted, but data\.batch_size is 16"):
-        fit(small_gan(regularizers={"virtual_batch_norm": {**BOTH, "reference_size": 17}}), 1)
+    model = small_gan(regularizers={"virtual_batch_norm": {**BOTH, "reference_size": 17}})
+    model.check_batch_size(17)
+    with pytest.raises(UserError, match=r"wants 17 reference images of the first batch: raise data\.batch_size=16"):
+        model.check_batch_size(16)

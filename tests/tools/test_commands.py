@@ -16,9 +16,9 @@ from lightning_gen.errors import UserError
 from lightning_gen.evaluation import load_trained
 
 CONDITIONAL = (
-    "++model.conditional=true",
+    "model.conditional=true",
     "model.generator._target_=tests.tools.conditional.Generator",
-    "~callbacks.interpolation",
+    "~model.discriminator.norm",
     "model.discriminator._target_=tests.tools.conditional.Projection",
 )
 

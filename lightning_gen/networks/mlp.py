@@ -57,7 +57,7 @@ class MLPGenerator(nn.Module):
     """Latents to images by fully connected layers with ReLU between them.
 
     The output is tanh where the papers have a sigmoid: the same function up to the range of images. Weights ~
-    U[-0.05, 0.05], biases 0, as in the code of Goodfellow et al. 2014. With classes, of the first layer's
+    U[-0.05, 0.05] by default, biases 0, as in the code of Goodfellow et al. 2014. With classes, of the first layer's
     units ``label_units`` see the label alone and the others the latents alone (Mirza and Osindero 2014, section 4.1:
     1000 and 200).
 
@@ -68,6 +68,7 @@ class MLPGenerator(nn.Module):
         hidden: widths of the hidden layers.
         label_units: see above.
         dropout: probability after each hidden layer.
+        weight_range: half-width of the first weights' distribution; narrower networks need more.
 
     Raises:
         UserError: no hidden layers, or none of the first one's units left for the latents.
@@ -81,6 +82,7 @@ class MLPGenerator(nn.Module):
         hidden: Sequence[int] = (1200, 1200),
         label_units: int = 1000,
         dropout: float = 0.0,
+        weight_range: float = 0.05,
     ) -> None:
         super().__init__()
         if not hidden:
@@ -101,7 +103,7 @@ class MLPGenerator(nn.Module):
             layers += [nn.Linear(width_in, width_out), nn.ReLU(inplace=True), nn.Dropout(dropout)]
         layers += [nn.Linear(hidden[-1], math.prod(image_shape)), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
-        _initialize(self, 0.05)
+        _initialize(self, weight_range)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] from latents (N, latent_dim) and labels (N,) int64 or None."""
@@ -111,8 +113,8 @@ class MLPGenerator(nn.Module):
 class MaxoutDiscriminator(Discriminator):
     """Images to logits by `Maxout` layers with dropout.
 
-    Weights ~ U[-0.005, 0.005], biases 0, as in the code of Goodfellow et al. 2014. With classes the first layer is two:
-    one on the image and one with ``label_units`` units on the label; the layers after it see both, with
+    Weights ~ U[-0.005, 0.005] by default, biases 0, as in the code of Goodfellow et al. 2014. With classes the first
+    layer is two: one on the image and one with ``label_units`` units on the label; the layers after it see both, with
     ``joint_pieces`` pieces (Mirza and Osindero 2014, section 4.1).
 
     Args:
@@ -125,6 +127,7 @@ class MaxoutDiscriminator(Discriminator):
         dropout: probability after each layer.
         label_units: see above.
         joint_pieces: see above.
+        weight_range: half-width of the first weights' distribution.
 
     Raises:
         UserError: too few layers.
@@ -141,8 +144,10 @@ class MaxoutDiscriminator(Discriminator):
         dropout: float = 0.5,
         label_units: int = 50,
         joint_pieces: int = 4,
+        weight_range: float = 0.005,
     ) -> None:
         super().__init__(num_classes)
+        self.weight_range = weight_range
         fewest = 1 if num_classes is None else 2
         if layers < fewest:
             raise UserError(f"model.discriminator.layers must be at least {fewest}, not {layers}")
@@ -161,8 +166,8 @@ class MaxoutDiscriminator(Discriminator):
         self.initialize(self)
 
     def initialize(self, network: nn.Module) -> None:
-        """Weights ~ U[-0.005, 0.005], biases 0."""
-        _initialize(network, 0.005)
+        """Weights ~ U[-weight_range, weight_range], biases 0."""
+        _initialize(network, self.weight_range)
 
     def prepare_input(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """Pixels (N, C * H * W), with the one-hot label after them where there are classes."""

@@ -61,14 +61,18 @@ def compose_data(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def to_plain(config: DictConfig) -> dict[str, Any]:
-    """A composed config, resolved, without Hydra's own section."""
+    """A composed config, resolved, without Hydra's own section.
+
+    A group for which ``none`` was chosen is None, whatever an experiment writes into it.
+    """
     plain = OmegaConf.to_container(
         OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]),
         resolve=True,
         throw_on_missing=True,
     )
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    choices = HydraConfig.get().runtime.choices
+    return {str(key): None if choices.get(key) == "none" else value for key, value in plain.items()}
 
 
 def check_command_line() -> None:

@@ -44,6 +44,12 @@ def test_derived_sets_take_any_other_set() -> None:
     assert data["image_size"] == data["source"]["image_size"] == 48
 
 
+def test_none_empties_a_group_that_an_experiment_writes_into() -> None:
+    config = compose_config(["experiment=biggan_cifar10", "ema=none", "metrics=none", "logger=none"])
+    assert (config["ema"], config["metrics"], config["logger"]) == (None, None, None)
+    assert compose_config(["experiment=biggan_cifar10"])["ema"]["half_life_images"] == 1_400_000
+
+
 def test_runs_are_named_after_model_and_data() -> None:
     assert compose_config([])["experiment_name"] == "dcgan_small_digits"
     assert compose_config(["data=mnist", "model=dcgan"])["experiment_name"] == "dcgan_mnist"

@@ -68,7 +68,8 @@ class MLPGenerator(nn.Module):
         hidden: widths of the hidden layers.
         label_units: see above.
         dropout: probability after each hidden layer.
-        weight_range: half-width of the first weights' distribution; narrower networks need more.
+        weight_range: half-width of the first weights' distribution; None for torch's, 1 / sqrt(inputs of the layer),
+            biases too, which a label among few units needs.
 
     Raises:
         UserError: no hidden layers, or none of the first one's units left for the latents.
@@ -82,7 +83,7 @@ class MLPGenerator(nn.Module):
         hidden: Sequence[int] = (1200, 1200),
         label_units: int = 1000,
         dropout: float = 0.0,
-        weight_range: float = 0.05,
+        weight_range: float | None = 0.05,
     ) -> None:
         super().__init__()
         if not hidden:
@@ -127,7 +128,7 @@ class MaxoutDiscriminator(Discriminator):
         dropout: probability after each layer.
         label_units: see above.
         joint_pieces: see above.
-        weight_range: half-width of the first weights' distribution.
+        weight_range: half-width of the first weights' distribution, or None, as in `MLPGenerator`.
 
     Raises:
         UserError: too few layers.
@@ -144,7 +145,7 @@ class MaxoutDiscriminator(Discriminator):
         dropout: float = 0.5,
         label_units: int = 50,
         joint_pieces: int = 4,
-        weight_range: float = 0.005,
+        weight_range: float | None = 0.005,
     ) -> None:
         super().__init__(num_classes)
         self.weight_range = weight_range
@@ -166,7 +167,7 @@ class MaxoutDiscriminator(Discriminator):
         self.initialize(self)
 
     def initialize(self, network: nn.Module) -> None:
-        """Weights ~ U[-weight_range, weight_range], biases 0."""
+        """Weights ~ U[-weight_range, weight_range], biases 0; nothing where there is no range."""
         _initialize(network, self.weight_range)
 
     def prepare_input(self, images: Tensor, labels: Tensor | None) -> Tensor:
@@ -174,7 +175,9 @@ class MaxoutDiscriminator(Discriminator):
         return concatenate_labels(images.flatten(1), labels, self.num_classes)
 
 
-def _initialize(network: nn.Module, limit: float) -> None:
+def _initialize(network: nn.Module, limit: float | None) -> None:
+    if limit is None:
+        return
     for module in network.modules():
         if isinstance(module, nn.Linear):
             nn.init.uniform_(module.weight, -limit, limit)

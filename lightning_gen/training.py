@@ -217,7 +217,8 @@ def build_trainer(config: Mapping[str, Any], parts: Parts, run: RunDirectory) ->
     ]
     loggers: list[Logger] = []
     if process_rank() == 0:
-        loggers = [construct(spec, Logger, **derived) for spec in (config["logger"] or {}).values() if spec]  # type: ignore[type-abstract]
+        chosen = (config["logger"] or {}).values()
+        loggers = [construct(spec, Logger, **derived) for spec in chosen if spec]  # type: ignore[type-abstract]
         for logger in loggers:
             logger.log_hyperparams(dict(config))
     trainer = pl.Trainer(

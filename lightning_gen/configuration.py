@@ -71,7 +71,7 @@ def to_plain(config: DictConfig) -> dict[str, Any]:
         throw_on_missing=True,
     )
     assert isinstance(plain, dict)
-    choices = HydraConfig.get().runtime.choices
+    choices: dict[Any, Any] = dict(HydraConfig.get().runtime.choices)
     return {str(key): None if choices.get(key) == "none" else value for key, value in plain.items()}
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import time
 from pathlib import Path
 
 import torch
+from results_page import IMAGES, ROOT, machine, rewrite_section
 
 from lightning_gen.callbacks.scores import evaluate_model
 from lightning_gen.configuration import compose_config
@@ -26,11 +26,6 @@ from lightning_gen.metrics.frechet import frechet_distance
 from lightning_gen.metrics.reference import compute_statistics
 from lightning_gen.tracking.run_directory import RunDirectory
 from lightning_gen.training import build_parts
-
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "docs" / "results.md"
-IMAGES = ROOT / "docs" / "images"
-BEGIN, END = "<!-- dcgan_digits begin -->", "<!-- dcgan_digits end -->"
 
 
 def baselines(seed: int, output_dir: Path) -> tuple[float, float]:
@@ -80,27 +75,21 @@ def main() -> None:
             shutil.copy(max(run.samples.glob("*.png")), IMAGES / "dcgan_digits_samples.png")
             shutil.copy(max(run.interpolations.glob("*.png")), IMAGES / "dcgan_digits_interpolation.png")
             shutil.copy(max(run.interpolations.glob("*.gif")), IMAGES / "dcgan_digits_interpolation.gif")
-    table = "\n".join(
+    rewrite_section(
+        "dcgan_digits",
         [
-            BEGIN,
             "| seed | fd_digits | untrained | ratio | floor | times floor | training s | images/s |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |",
             *rows,
             "",
             f"{record['images_seen']:,} images seen in {record['iterations']:,} iterations, "
             f"{sum(record['parameters'].values()):,} parameters, {record['scores'][0]['protocol']['num_samples']:,} "
-            f"samples, protocol `{record['scores'][0]['protocol_hash']}`. {os.cpu_count()} CPU cores "
-            f"({platform.machine()}), torch {torch.__version__}. The floor is the distance of the training images "
-            "themselves.",
+            f"samples, protocol `{record['scores'][0]['protocol_hash']}`. {machine([record])}. The floor is the "
+            "distance of the training images themselves.",
             "",
             "![samples](images/dcgan_digits_samples.png) ![interpolation](images/dcgan_digits_interpolation.png)",
-            END,
-        ]
+        ],
     )
-    text = RESULTS.read_text(encoding="utf-8")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    RESULTS.write_text(before + table + after, encoding="utf-8")
-    print(table)
 
 
 if __name__ == "__main__":

@@ -257,7 +257,7 @@ def describe(
         "config_digest": config_digest(defining(config)),
         "git_commit": git_commit(PACKAGE),
         "versions": package_versions(),
-        "hardware": hardware(name, trainer.world_size, trainer.num_nodes),
+        "hardware": hardware(name, trainer.world_size, trainer.num_nodes, torch.get_num_threads()),
     }
 
 

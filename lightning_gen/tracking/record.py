@@ -77,12 +77,19 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def hardware(device: str, devices: int, nodes: int) -> dict[str, Any]:
+def hardware(device: str, devices: int, nodes: int, threads: int) -> dict[str, Any]:
     """What the run ran on.
 
     Args:
         device: name of the accelerator, or ``cpu``.
         devices: processes over all nodes.
         nodes: machines.
+        threads: cores that each process computes with.
     """
-    return {"device": device, "processes": devices, "nodes": nodes, "cpu_count": os.cpu_count()}
+    return {
+        "device": device,
+        "processes": devices,
+        "nodes": nodes,
+        "cpu_count": os.cpu_count(),
+        "threads": threads,
+    }

@@ -1,0 +1,75 @@
+"""What the scripts behind docs/results.md share: running experiments, reading their records, rewriting a section."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results.md"
+IMAGES = ROOT / "docs" / "images"
+
+
+def run_experiments(runs: Iterable[Sequence[str]], output_dir: Path, jobs: int) -> None:
+    """``train.py`` with each of the overrides, ``jobs`` at a time, which share the cores between them.
+
+    Finished runs are not run again and stopped ones go on, so a script may be stopped and called again.
+
+    Raises:
+        subprocess.CalledProcessError: a run failed.
+    """
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads} if jobs > 1 else None
+    command = [sys.executable, "train.py", "resume=auto", "logger=none", f"paths.output_dir={output_dir}"]
+
+    def run(overrides: Sequence[str]) -> None:
+        subprocess.run([*command, *overrides], cwd=ROOT, check=True, env=environment)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(run, overrides) for overrides in runs]:
+            done.result()
+
+
+def completed_records(experiment: str, seeds: Sequence[int], output_dir: Path) -> dict[int, dict[str, Any]]:
+    """Records of the completed runs ``experiment/seedN``, by seed."""
+    files = {seed: output_dir / experiment / f"seed{seed}" / "result.json" for seed in seeds}
+    found = {seed: json.loads(file.read_text(encoding="utf-8")) for seed, file in files.items() if file.is_file()}
+    return {seed: record for seed, record in found.items() if record["status"] == "completed"}
+
+
+def mean_and_spread(values: Sequence[float], digits: int, unit: str = "") -> str:
+    """``mean ± sample standard deviation``; the mean alone of one value, nothing of none."""
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{unit}{spread}"
+
+
+def machine(records: Iterable[dict[str, Any]]) -> str:
+    """What the runs ran on, for the line below a table."""
+    parts = {
+        f"{hardware['threads']} of {hardware['cpu_count']} CPU cores ({platform.machine()}) a run"
+        if hardware["device"] == "cpu"
+        else f"{hardware['processes']} x {hardware['device']}"
+        for hardware in (record["hardware"] for record in records)
+    }
+    return f"{', '.join(sorted(parts))}, torch {torch.__version__}"
+
+
+def rewrite_section(name: str, lines: Sequence[str]) -> None:
+    """Put lines between the markers ``<!-- name begin -->`` and ``<!-- name end -->`` of docs/results.md."""
+    begin, end = f"<!-- {name} begin -->", f"<!-- {name} end -->"
+    text = RESULTS.read_text(encoding="utf-8")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    RESULTS.write_text("\n".join([before + begin, *lines, end]) + after, encoding="utf-8")
+    print("\n".join(lines))

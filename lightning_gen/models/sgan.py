@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from lightning_gen.data.batches import SemiSupervisedBatch
@@ -18,7 +19,7 @@ from lightning_gen.losses.semi_supervised import (
 )
 from lightning_gen.models.base import ImageBatch
 from lightning_gen.models.gan import GAN, Labelled
-from lightning_gen.networks.semi_supervised import CLASSES
+from lightning_gen.networks.semi_supervised import CLASSES, ClassifyingDiscriminator
 from lightning_gen.regularizers import Step
 
 
@@ -96,6 +97,8 @@ class SGAN(GAN):
         if not isinstance(batch, SemiSupervisedBatch):
             raise UserError("model=sgan trains on partly labelled images: set data.labelled_per_class")
         self._labelled = Labelled(batch.labelled_images, batch.labelled_labels)
+        if not self.images_seen:
+            self._initialize_from_data(batch.labelled_images if self.supervised_only else batch.images)
         if self.supervised_only:
             return self.supervised_step()
         losses = super().training_iteration(batch)
@@ -103,6 +106,13 @@ class SGAN(GAN):
             fake = self._generate(self.generator_batch_size or len(batch.images), None)
             losses |= self.generator_step(Labelled(batch.images, None), fake)
         return losses
+
+    def _initialize_from_data(self, images: Tensor) -> None:
+        assert isinstance(self.discriminator, ClassifyingDiscriminator)
+        self.discriminator.initialize_from_data(images)
+        if self.trainer.world_size > 1:
+            for parameter in self.discriminator.parameters():
+                torch.distributed.broadcast(parameter.data, src=0)
 
     def supervised_step(self) -> dict[str, Tensor]:
         """Step the classifier on the labelled images alone; returns its loss."""

@@ -128,6 +128,7 @@ def test_the_gradient_of_one_iteration_is_that_of_the_papers_loss(monkeypatch: p
     fit(model, 1, Keep())
     (batch,) = batches
     (fake,) = fakes
+    start.initialize_from_data(batch.images)  # type: ignore[operator]
 
     def probabilities(images: torch.Tensor) -> torch.Tensor:
         logits = start(images).heads["classes"]

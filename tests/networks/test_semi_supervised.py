@@ -1,5 +1,6 @@
 import copy
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -14,6 +15,7 @@ from lightning_gen.networks.semi_supervised import (
     SGANConvGenerator,
     SGANMLPDiscriminator,
     SGANMLPGenerator,
+    SGANStridedDiscriminator,
 )
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
@@ -54,6 +56,45 @@ def test_the_logit_is_the_log_of_the_sum_over_classes(discriminator: SGANMLPDisc
     assert output.features.shape == (5, discriminator.num_features)
     # The noise of training was drawn once for both.
     torch.testing.assert_close(output.logits, output.heads["classes"].exp().sum(1).log())
+
+
+def test_the_first_batch_sets_mean_and_deviation_of_every_units_output() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(64, 3, 20, 12) * 2 - 1
+    quiet = {"input_noise": 0.0, "hidden_noise": 0.0}  # else the pass that measures would draw other noise
+    strided = SGANStridedDiscriminator((3, 20, 12), 7, channels=[6, 5], hidden=[8, 4], **quiet)
+    deep = SGANConvDiscriminator((3, 20, 12), 7, base_channels=4, input_dropout=0.0, dropout=0.0)
+    for network, last in (
+        (SGANMLPDiscriminator((3, 20, 12), 7, hidden=[8, 6], **quiet), 1.0),
+        (strided, 1.0),
+        (deep, 0.1),  # init_stdv of the last layer in train_cifar_feature_matching.py
+    ):
+        network.eval()
+        network.initialize_from_data(images)
+        assert not network.training
+        outputs: list[torch.Tensor] = []
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        keep = partial(lambda kept, *call: kept.append(call[2].transpose(0, 1)), outputs)
+        hooks = [layer.register_forward_hook(keep) for layer in layers]
+        network(images)
+        for hook in hooks:
+            hook.remove()
+        assert len(outputs) == len(layers) > 2
+        for output in outputs:
+            values = output.flatten(1)
+            torch.testing.assert_close(values.mean(1), torch.zeros(len(values)), atol=1e-5, rtol=0)
+            expected = torch.full((len(values),), last if output is outputs[-1] else 1.0)
+            torch.testing.assert_close(values.std(1, correction=0), expected, atol=1e-4, rtol=0)
+
+
+def test_the_strided_classifier_needs_a_convolution_and_a_layer() -> None:
+    assert (
+        SGANStridedDiscriminator((1, 15, 28), 10, channels=[2, 3, 4])(torch.zeros(2, 1, 15, 28)).features.shape[1]
+        == 256
+    )
+    for empty in ("channels", "hidden"):
+        with pytest.raises(UserError, match=empty):
+            SGANStridedDiscriminator(MNIST, 10, **{empty: []})
 
 
 def test_noise_is_drawn_in_training_and_not_in_evaluation() -> None:
@@ -120,7 +161,7 @@ def test_every_unit_is_normalized_over_its_inputs() -> None:
     linear = SGANMLPDiscriminator(MNIST, 10).blocks[0][1]
     torch.testing.assert_close(linear.weight.norm(dim=1), torch.ones(1000))
     convolution = SGANConvDiscriminator(CIFAR, 10, base_channels=8).blocks[0][1]
-    torch.testing.assert_close(convolution.weight.flatten(1).norm(dim=1), torch.full((8,), math.sqrt(2 / 1.04)))
+    torch.testing.assert_close(convolution.weight.flatten(1).norm(dim=1), torch.ones(8))
     transposed = SGANConvGenerator(CIFAR, 10, base_channels=8).layers[-2]
     assert transposed.weight.shape == (2, 3, 5, 5)
     norms = transposed.weight.transpose(0, 1).flatten(1).norm(dim=1)

@@ -129,56 +129,6 @@ class SGANMLPDiscriminator(ClassifyingDiscriminator):
         return (super().prepare_input(images, labels).flatten(1) + 1) / 2
 
 
-class SGANStridedDiscriminator(ClassifyingDiscriminator):
-    """The classifier of MNIST with strided convolutions in the place of its wide layers, which learns in fewer images.
-
-    5x5 convolutions with stride 2, then layers on all positions; weight normalization, ReLU and noise as in
-    `SGANMLPDiscriminator`, from which it differs in nothing else. The published code has no such network.
-
-    Args:
-        image_shape: (C, H, W) of the images.
-        num_logits: K, the number of classes.
-        channels: widths of the convolutions, one or more.
-        hidden: widths of the layers after them, one or more.
-        input_noise: deviation of the noise on the image.
-        hidden_noise: deviation of the noise on the hidden layers.
-
-    Raises:
-        UserError: no convolution or no layer.
-    """
-
-    def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        num_logits: int,
-        channels: Sequence[int] = (32, 64),
-        hidden: Sequence[int] = (256,),
-        input_noise: float = 0.3,
-        hidden_noise: float = 0.5,
-    ) -> None:
-        super().__init__()
-        if not channels or not hidden:
-            raise UserError("model.discriminator.channels and .hidden must each name a width")
-        blocks: list[nn.Module] = []
-        for number, (width_in, width_out) in enumerate(pairwise([image_shape[0], *channels])):
-            convolution = normalized(_drawn(nn.Conv2d(width_in, width_out, 5, 2, 2), 0.1))
-            noise = hidden_noise if number else input_noise
-            blocks.append(nn.Sequential(GaussianNoise(noise), convolution, nn.ReLU()))
-        height, width = (-(-size // 2 ** len(channels)) for size in image_shape[1:])
-        widths = [channels[-1] * height * width, *hidden]
-        for number, (width_in, width_out) in enumerate(pairwise(widths)):
-            linear = normalized(_drawn(nn.Linear(width_in, width_out), 0.1))
-            first = [] if number else [nn.Flatten()]
-            blocks.append(nn.Sequential(*first, GaussianNoise(hidden_noise), linear, nn.ReLU()))
-        self.blocks = nn.Sequential(*blocks)
-        last = normalized(_drawn(nn.Linear(widths[-1], num_logits), 0.1), train_gain=True)
-        self.set_classifier(widths[-1], nn.Sequential(GaussianNoise(hidden_noise), last))
-
-    def prepare_input(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """The images in [0, 1]."""
-        return (super().prepare_input(images, labels) + 1) / 2
-
-
 class SGANMLPGenerator(nn.Module):
     """The generator of MNIST: layers with batch norm (no gain) and softplus, and a weight-normalized one to the pixels.
 

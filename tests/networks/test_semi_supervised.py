@@ -15,7 +15,6 @@ from lightning_gen.networks.semi_supervised import (
     SGANConvGenerator,
     SGANMLPDiscriminator,
     SGANMLPGenerator,
-    SGANStridedDiscriminator,
 )
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
@@ -62,11 +61,9 @@ def test_the_first_batch_sets_mean_and_deviation_of_every_units_output() -> None
     torch.manual_seed(0)
     images = torch.rand(64, 3, 20, 12) * 2 - 1
     quiet = {"input_noise": 0.0, "hidden_noise": 0.0}  # else the pass that measures would draw other noise
-    strided = SGANStridedDiscriminator((3, 20, 12), 7, channels=[6, 5], hidden=[8, 4], **quiet)
     deep = SGANConvDiscriminator((3, 20, 12), 7, base_channels=4, input_dropout=0.0, dropout=0.0)
     for network, last in (
         (SGANMLPDiscriminator((3, 20, 12), 7, hidden=[8, 6], **quiet), 1.0),
-        (strided, 1.0),
         (deep, 0.1),  # init_stdv of the last layer in train_cifar_feature_matching.py
     ):
         network.eval()
@@ -85,16 +82,6 @@ def test_the_first_batch_sets_mean_and_deviation_of_every_units_output() -> None
             torch.testing.assert_close(values.mean(1), torch.zeros(len(values)), atol=1e-5, rtol=0)
             expected = torch.full((len(values),), last if output is outputs[-1] else 1.0)
             torch.testing.assert_close(values.std(1, correction=0), expected, atol=1e-4, rtol=0)
-
-
-def test_the_strided_classifier_needs_a_convolution_and_a_layer() -> None:
-    assert (
-        SGANStridedDiscriminator((1, 15, 28), 10, channels=[2, 3, 4])(torch.zeros(2, 1, 15, 28)).features.shape[1]
-        == 256
-    )
-    for empty in ("channels", "hidden"):
-        with pytest.raises(UserError, match=empty):
-            SGANStridedDiscriminator(MNIST, 10, **{empty: []})
 
 
 def test_noise_is_drawn_in_training_and_not_in_evaluation() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -70,9 +71,10 @@ class MLPGenerator(nn.Module):
         dropout: probability after each hidden layer.
         weight_range: half-width of the first weights' distribution; None for torch's, 1 / sqrt(inputs of the layer),
             biases too, which a label among few units needs.
+        norm: ``batch`` for batch norm before each ReLU, which the papers do not have, or ``none``.
 
     Raises:
-        UserError: no hidden layers, or none of the first one's units left for the latents.
+        UserError: no hidden layers, none of the first one's units left for the latents, or another norm.
     """
 
     def __init__(
@@ -84,8 +86,11 @@ class MLPGenerator(nn.Module):
         label_units: int = 1000,
         dropout: float = 0.0,
         weight_range: float | None = 0.05,
+        norm: Literal["none", "batch"] = "none",
     ) -> None:
         super().__init__()
+        if norm not in ("none", "batch"):
+            raise UserError(f"model.generator.norm must be none or batch, not {norm!r}")
         if not hidden:
             raise UserError("model.generator.hidden must name at least one layer's width")
         if num_classes is not None and not 0 < label_units < hidden[0]:
@@ -99,9 +104,11 @@ class MLPGenerator(nn.Module):
         if num_classes is not None:
             from_latents = nn.Linear(latent_dim, hidden[0] - label_units)
             first = SplitLayer(from_latents, nn.Linear(num_classes, label_units), latent_dim)
-        layers: list[nn.Module] = [first, nn.ReLU(inplace=True), nn.Dropout(dropout)]
-        for width_in, width_out in pairwise(hidden):
-            layers += [nn.Linear(width_in, width_out), nn.ReLU(inplace=True), nn.Dropout(dropout)]
+        linear = [first, *(nn.Linear(width_in, width_out) for width_in, width_out in pairwise(hidden))]
+        layers: list[nn.Module] = []
+        for layer, width in zip(linear, hidden, strict=True):
+            normalization = [nn.BatchNorm1d(width)] if norm == "batch" else []
+            layers += [layer, *normalization, nn.ReLU(inplace=True), nn.Dropout(dropout)]
         layers += [nn.Linear(hidden[-1], math.prod(image_shape)), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         _initialize(self, weight_range)

@@ -35,8 +35,8 @@ SCORES = ("fd", "recall", "coverage", "missing_modes", "class_accuracy")
 
 def models(data: str) -> list[str]:
     """Every model with an experiment on ``data`` that draws images as its purpose."""
-    names = sorted(path.stem.removesuffix(f"_{data}") for path in EXPERIMENTS.glob(f"*_{data}.yaml"))
-    return [name for name in names if not name.startswith("_") and name != "sgan"]
+    names = sorted(path.stem.removesuffix(f"_{data}") for path in EXPERIMENTS.glob(f"[!_]*_{data}.yaml"))
+    return [name for name in names if name != "sgan"]
 
 
 def overrides(model: str, data: str, seed: int, data_dir: Path | None) -> list[str]:

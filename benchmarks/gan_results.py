@@ -73,14 +73,15 @@ def table(data: str, seeds: Sequence[int], output_dir: Path) -> list[str]:
     runs = {name: list(completed_records(f"{name}_{data}", seeds, output_dir).values()) for name in names}
     order = sorted(runs, key=lambda model: statistics.mean(_fds(runs[model])) if runs[model] else math.inf)
     hashes = {run["scores"][0]["protocol_hash"] for group in runs.values() for run in group}
+    several = f"Seeds {', '.join(map(str, seeds))}: mean ± standard deviation"
+    shown_seeds = several if len(seeds) > 1 else f"Seed {seeds[0]}"
     return [
         f"| model | fd_{data} | recall | coverage | missing classes | label accuracy | images seen | iterations | "
         "training s | images/s | parameters |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(row(model, data, runs[model]) for model in order),
         "",
-        f"Seeds {', '.join(map(str, seeds))}; mean and standard deviation over them where there are several. "
-        f"{machine(run for group in runs.values() for run in group)}. "
+        f"{shown_seeds}. {machine(run for group in runs.values() for run in group)}. "
         f"Protocols of fd_{data}, by label law: {', '.join(f'`{value}`' for value in sorted(hashes))}.",
     ]
 

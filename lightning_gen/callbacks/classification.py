@@ -6,22 +6,20 @@ import hashlib
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_gen.callbacks.schedule import EveryImages
-from lightning_gen.callbacks.scores import synchronize_buffers
+from lightning_gen.callbacks.scores import ScoringCallback
 from lightning_gen.data.image_set import ImageSet
 from lightning_gen.errors import UserError
 from lightning_gen.images import to_float
 from lightning_gen.metrics.base import SCORING_VERSION, Score
 from lightning_gen.models import GenerativeModel
 from lightning_gen.models.capabilities import Classifies
-from lightning_gen.tracking.logs import log_scalars
 from lightning_gen.tracking.run_directory import RunDirectory
 
 
-class ClassificationError(Callback):
+class ClassificationError(ScoringCallback):
     """Percent of a split's images that the averaged model gives another class than their label.
 
     The score ``<split>_error`` stands beside the other scores of its iteration in ``metrics.jsonl`` and in the run's
@@ -40,11 +38,9 @@ class ClassificationError(Callback):
     ) -> None:
         if block_size < 1:
             raise UserError(f"callbacks.classification_error.block_size must be at least 1, not {block_size}")
-        self.run = run
-        self.every = EveryImages(every_n_images)
+        super().__init__(run, every_n_images)
         self.split = split
         self.block_size = block_size
-        self.latest_iteration = -1
         self._images: ImageSet | None = None
         self._protocol: dict[str, Any] = {}
 
@@ -59,25 +55,11 @@ class ClassificationError(Callback):
             raise UserError(f"{data.name} has no classes: set callbacks.classification_error=null")
         self._protocol = error_protocol(data.name, self.split, self._images, data.labelled_indices)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Score if it is time."""
-        assert isinstance(pl_module, GenerativeModel)
-        if self.every.due(trainer, pl_module):
-            self.score(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Score the final weights, unless that is done."""
-        assert isinstance(pl_module, GenerativeModel)
-        if self.latest_iteration != pl_module.iteration and pl_module.iteration:
-            self.score(trainer, pl_module)
-
-    def score(self, trainer: Trainer, model: GenerativeModel) -> Score:
-        """Classify now; every rank must call it."""
+    def measure(self, trainer: Trainer, model: GenerativeModel) -> list[Score]:
+        """The error."""
         assert self._images is not None
-        with model.evaluation():
-            synchronize_buffers(trainer, model)
-            place = {"rank": trainer.global_rank, "world_size": trainer.world_size}
-            wrong = count_errors(model, self._images, self.block_size, **place)
+        place = {"rank": trainer.global_rank, "world_size": trainer.world_size}
+        wrong = count_errors(model, self._images, self.block_size, **place)
         if trainer.world_size > 1:
             torch.distributed.all_reduce(wrong)
         score = Score(
@@ -89,13 +71,7 @@ class ClassificationError(Callback):
             ranked=True,
             protocol={**self._protocol, "weights": "raw" if model.average is None else "ema"},
         )
-        self.latest_iteration = model.iteration
-        if trainer.is_global_zero:
-            self.run.add_scores(model.iteration, model.images_seen, [score.to_json()])
-        values = {f"score/{score.name}": score.value}
-        log_scalars(trainer, values, model.images_seen)
-        model.log_dict(values, logger=False)
-        return score
+        return [score]
 
 
 def count_errors(

@@ -13,7 +13,7 @@ from rich.table import Column
 
 from lightning_gen.callbacks.monitors import LossMonitor
 from lightning_gen.callbacks.schedule import find_callback
-from lightning_gen.callbacks.scores import Scores
+from lightning_gen.callbacks.scores import ScoringCallback
 
 LINES = 10
 """Lines printed over a run where standard error is no terminal."""
@@ -87,7 +87,9 @@ def _total(trainer: Trainer) -> int | None:
 
 
 def _values(trainer: Trainer) -> str:
-    scores, losses = find_callback(trainer, Scores), find_callback(trainer, LossMonitor)
-    parts = [f"{score.name} {score.value:.4g}" for score in (scores.latest if scores else [])]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    scores = [score for each in callbacks if isinstance(each, ScoringCallback) for score in each.latest]
+    losses = find_callback(trainer, LossMonitor)
+    parts = [f"{score.name} {score.value:.4g}" for score in scores]
     parts += [f"{name} {value:.2f}" for name, value in (losses.latest if losses else {}).items()]
     return "  ".join(parts)

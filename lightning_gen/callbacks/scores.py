@@ -18,33 +18,31 @@ from lightning_gen.tracking.logs import log_scalars
 from lightning_gen.tracking.run_directory import RunDirectory
 
 
-class Scores(Callback):
-    """Scores by the run's evaluator, with the averaged weights if there are any.
+class ScoringCallback(Callback):
+    """Scores at intervals and at the end, with the averaged weights if there are any; a subclass measures.
 
-    Every evaluation appends a line to ``metrics.jsonl`` (iteration, images seen, scores with their protocols), is
-    logged as ``score/<name>`` and can be monitored by other callbacks under that name. All ranks take part.
+    Scores go to ``metrics.jsonl`` (a line for each iteration that is scored: iteration, images seen, scores with their
+    protocols), are logged as ``score/<name>`` and can be monitored by other callbacks under that name. All ranks take
+    part.
 
     Args:
         run: where ``metrics.jsonl`` is.
-        evaluator: the protocol.
-        every_n_images: how often, in images seen; null for the end alone.
+        every_n_images: how often, in images seen; None for the end alone.
+
+    Attributes:
+        latest: the latest scores.
+        latest_iteration: when they were measured; -1 before the first.
     """
 
-    def __init__(self, run: RunDirectory, evaluator: Evaluator, every_n_images: int | None = None) -> None:
+    def __init__(self, run: RunDirectory, every_n_images: int | None) -> None:
         self.run = run
-        self.evaluator = evaluator
         self.every = EveryImages(every_n_images)
         self.latest: list[Score] = []
         self.latest_iteration = -1
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Move the extractor to the training device and have what is needed of the reference images at hand."""
-        if not isinstance(pl_module, Samples):
-            raise UserError(f"{type(pl_module).__name__} cannot sample, so it cannot be scored: set metrics=none")
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        self.evaluator.to(pl_module.device)
-        reference = data.reference_set(self.evaluator.reference_split, self.evaluator.num_reference)
-        self.evaluator.set_reference(data.name, reference.images)
+    def measure(self, trainer: Trainer, model: GenerativeModel) -> list[Score]:
+        """Scores of a model in evaluation mode, the same on every rank; every rank calls it."""
+        raise NotImplementedError
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Score if it is time."""
@@ -59,23 +57,44 @@ class Scores(Callback):
             self.score(trainer, pl_module)
 
     def score(self, trainer: Trainer, model: GenerativeModel) -> list[Score]:
-        """Evaluate now; every rank must call it."""
+        """Score now; every rank must call it."""
         with model.evaluation():
             synchronize_buffers(trainer, model)
-            self.latest = evaluate_model(self.evaluator, model, rank=trainer.global_rank, world_size=trainer.world_size)
+            self.latest = self.measure(trainer, model)
         self.latest_iteration = model.iteration
-        values = {f"score/{score.name}": score.value for score in self.latest}
         if trainer.is_global_zero:
-            self.run.append_metrics(
-                {
-                    "iteration": model.iteration,
-                    "images_seen": model.images_seen,
-                    "scores": [score.to_json() for score in self.latest],
-                }
-            )
+            self.run.add_scores(model.iteration, model.images_seen, [score.to_json() for score in self.latest])
+        values = {f"score/{score.name}": score.value for score in self.latest}
         log_scalars(trainer, values, model.images_seen)
         model.log_dict(values, logger=False)
         return self.latest
+
+
+class Scores(ScoringCallback):
+    """Scores of the model's samples by the run's evaluator.
+
+    Args:
+        run: see `ScoringCallback`.
+        evaluator: the protocol.
+        every_n_images: see `ScoringCallback`.
+    """
+
+    def __init__(self, run: RunDirectory, evaluator: Evaluator, every_n_images: int | None = None) -> None:
+        super().__init__(run, every_n_images)
+        self.evaluator = evaluator
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Move the extractor to the training device and have what is needed of the reference images at hand."""
+        if not isinstance(pl_module, Samples):
+            raise UserError(f"{type(pl_module).__name__} cannot sample, so it cannot be scored: set metrics=none")
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        self.evaluator.to(pl_module.device)
+        reference = data.reference_set(self.evaluator.reference_split, self.evaluator.num_reference)
+        self.evaluator.set_reference(data.name, reference.images)
+
+    def measure(self, trainer: Trainer, model: GenerativeModel) -> list[Score]:
+        """The evaluator's scores."""
+        return evaluate_model(self.evaluator, model, rank=trainer.global_rank, world_size=trainer.world_size)
 
 
 class RecordKeeper(Callback):
@@ -92,7 +111,7 @@ class RecordKeeper(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Write, if the iteration before was scored."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        scored = max(getattr(callback, "latest_iteration", -1) for callback in callbacks)
+        scored = max((each.latest_iteration for each in callbacks if isinstance(each, ScoringCallback)), default=-1)
         if trainer.is_global_zero and scored > self._recorded:
             self._recorded = scored
             self.write()

@@ -55,21 +55,23 @@ class ScoreMetric(torchmetrics.Metric):
         reference_parts: the fields of ``reference`` that are used (`lightning_gen.metrics.reference.Reference`); a
             score without any does not have the reference in its protocol.
         lower_is_better: for leaderboards and the best checkpoint.
+        prefix: the score's name before the extractor's.
     """
 
     full_state_update = False
     reference_parts: ClassVar[tuple[str, ...]] = ()
     lower_is_better: ClassVar[bool]
+    prefix: ClassVar[str]
 
     def __init__(
         self, extractor: FeatureExtractor, num_samples: int, reference: Reference | None, **shared: Any
     ) -> None:
         super().__init__()
 
-    @staticmethod
-    @abstractmethod
-    def score_name(extractor_name: str) -> str:
-        """The name under which the score is recorded; it tells the extractor."""
+    @classmethod
+    def score_name(cls, extractor_name: str) -> str:
+        """The name under which the score is recorded, ``<prefix>_<extractor>`` unless a subclass says otherwise."""
+        return f"{cls.prefix}_{extractor_name}"
 
     @classmethod
     def check(cls, plan: ScoringPlan) -> None:

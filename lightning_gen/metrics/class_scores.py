@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -17,18 +15,7 @@ MISSING_SHARE = 0.1
 
 
 class ClassScore(ScoreMetric):
-    """A score of the classes that the extractor predicts; recorded as ``<prefix>_<extractor>``.
-
-    Attributes:
-        prefix: the score's name before the extractor's.
-    """
-
-    prefix: ClassVar[str]
-
-    @classmethod
-    def score_name(cls, extractor_name: str) -> str:
-        """``<prefix>_<extractor>``."""
-        return f"{cls.prefix}_{extractor_name}"
+    """A score of the classes that the extractor predicts."""
 
     @classmethod
     def check(cls, plan: ScoringPlan) -> None:

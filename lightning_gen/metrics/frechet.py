@@ -55,8 +55,8 @@ class FrechetDistance(ScoreMetric):
         self.reference = reference.statistics
         self.statistics = FeatureStatistics(extractor.num_features)
 
-    @staticmethod
-    def score_name(extractor_name: str) -> str:
+    @classmethod
+    def score_name(cls, extractor_name: str) -> str:
         """``fid``, or ``fd_<extractor>``."""
         return "fid" if extractor_name == "inception" else f"fd_{extractor_name}"
 

@@ -41,8 +41,8 @@ class InceptionScore(ScoreMetric):
         self.add_state("probabilities", zeros, dist_reduce_fx="sum")
         self.add_state("negative_entropy", torch.zeros(NUM_SPLITS, dtype=torch.float64), dist_reduce_fx="sum")
 
-    @staticmethod
-    def score_name(extractor_name: str) -> str:
+    @classmethod
+    def score_name(cls, extractor_name: str) -> str:
         """``inception_score``, or ``class_score_<extractor>``."""
         return "inception_score" if extractor_name == "inception" else f"class_score_{extractor_name}"
 

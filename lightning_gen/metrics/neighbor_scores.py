@@ -34,13 +34,11 @@ class NeighborScore(ScoreMetric):
         reservoir: the samples' features; one reservoir may serve any number of scores.
 
     Attributes:
-        prefix: the score's name before the extractor's.
         neighbors: k.
     """
 
     reference_parts = ("features",)
     lower_is_better = False
-    prefix: ClassVar[str]
     neighbors: ClassVar[int]
 
     def __init__(
@@ -52,11 +50,6 @@ class NeighborScore(ScoreMetric):
     ) -> None:
         super().__init__(extractor, num_samples, reference)
         self.reservoir = reservoir
-
-    @classmethod
-    def score_name(cls, extractor_name: str) -> str:
-        """``<prefix>_<extractor>``."""
-        return f"{cls.prefix}_{extractor_name}"
 
     @classmethod
     def check(cls, plan: ScoringPlan) -> None:

@@ -96,20 +96,21 @@ def picture(data: str, seed: int, output_dir: Path) -> Path | None:
     for model in models(data):
         grids = sorted((output_dir / f"{model}_{data}" / f"seed{seed}" / "samples").glob("*.png"))
         if grids:
-            tiles.append((model, Image.open(grids[-1]).convert("RGB")))
+            tiles.append((model, Image.open(grids[-1])))
     if not tiles:
         return None
     width, height = max(tile.width for _, tile in tiles), max(tile.height for _, tile in tiles)
     columns = math.ceil(math.sqrt(len(tiles)))
     rows = math.ceil(len(tiles) / columns)
-    canvas = Image.new("RGB", (columns * (width + 12), rows * (height + 30)), "white")
+    grey = all(tile.mode == "L" for _, tile in tiles)
+    canvas = Image.new("L" if grey else "RGB", (columns * (width + 12), rows * (height + 30)), "white")
     draw = ImageDraw.Draw(canvas)
     for index, (model, tile) in enumerate(tiles):
         left, top = index % columns * (width + 12), index // columns * (height + 30)
         draw.text((left + 4, top + 4), model, fill="black", font_size=18)
         canvas.paste(tile, (left, top + 26))
     path = IMAGES / f"gan_{data}.png"
-    canvas.thumbnail((1600, 1600), Image.Resampling.LANCZOS)
+    canvas.thumbnail((1400, 1400), Image.Resampling.LANCZOS)
     canvas.save(path, optimize=True)
     return path
 

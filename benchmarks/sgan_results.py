@@ -11,6 +11,8 @@ called again; ``--table-only`` writes what is there.
 from __future__ import annotations
 
 import argparse
+import json
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,22 @@ def test_error(record: dict[str, Any]) -> float:
     return value
 
 
+def trend(seeds: Sequence[int], output_dir: Path, points: int = 6) -> list[str]:
+    """The mean error over the seeds as training goes on, at about as many points."""
+    errors: dict[int, list[float]] = {}
+    for seed in seeds:
+        lines = (output_dir / "sgan_mnist" / f"seed{seed}" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        for line in map(json.loads, lines):
+            errors.setdefault(line["images_seen"], []).append(test_error(line))
+    known = sorted(images for images, values in errors.items() if len(values) == len(seeds))
+    shown = sorted({*known[:: -(-len(known) // points)], known[-1]})
+    return [
+        f"| passes over the training images | {' | '.join(f'{images / 60_000:.1f}' for images in shown)} |",
+        f"| --- |{' --- |' * len(shown)}",
+        f"| mean error of SGAN | {' | '.join(f'{statistics.mean(errors[images]):.2f}%' for images in shown)} |",
+    ]
+
+
 def table(seeds: Sequence[int], output_dir: Path) -> list[str]:
     """The section."""
     sgan, supervised = (completed_records(variant, seeds, output_dir) for variant in VARIANTS)
@@ -57,12 +75,14 @@ def table(seeds: Sequence[int], output_dir: Path) -> list[str]:
         *rows,
         f"| mean | {errors[0]} | {errors[1]} | | |",
         "",
+        *trend(both, output_dir),
+        "",
         f"Errors on the {protocol['reference']['size']:,} test images with {protocol['labels']['number']} labels, "
         f"other ones for each seed, by the averaged weights; {record['iterations']:,} iterations, "
         f"{record['images_seen'] / 60_000:.1f} passes over the 60,000 training images; {discriminator:,} "
         f"parameters of the classifier, {generator:,} of the generator. {hardware}. Published "
         "(Salimans et al. 2016, table 1): 93 ± 6.5 wrong of 10,000, or 0.93%, over ten seeds; the published code makes "
-        "300 passes in 180,000 iterations.",
+        "300 passes in 180,000 iterations, 15 times as many as these runs, by networks of twice the width.",
     ]
 
 

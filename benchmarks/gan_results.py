@@ -75,11 +75,16 @@ def table(data: str, seeds: Sequence[int], output_dir: Path) -> list[str]:
     hashes = {run["scores"][0]["protocol_hash"] for group in runs.values() for run in group}
     several = f"Seeds {', '.join(map(str, seeds))}: mean ± standard deviation"
     shown_seeds = several if len(seeds) > 1 else f"Seed {seeds[0]}"
-    return [
-        f"| model | fd_{data} | recall | coverage | missing classes | label accuracy | images seen | iterations | "
+    lines = [
+        f"| model | {'fid' if data == 'cifar10' else f'fd_{data}'} | recall | coverage | missing classes | label accuracy | images seen | iterations | "
         "training s | images/s | parameters |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(row(model, data, runs[model]) for model in order),
+    ]
+    if not hashes:
+        return lines
+    return [
+        *lines,
         "",
         f"{shown_seeds}. {machine(run for group in runs.values() for run in group)}. "
         f"Protocols of fd_{data}, by label law: {', '.join(f'`{value}`' for value in sorted(hashes))}.",

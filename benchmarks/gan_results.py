@@ -49,7 +49,7 @@ def overrides(model: str, data: str, seed: int, data_dir: Path | None) -> list[s
 def row(model: str, data: str, runs: Sequence[dict[str, Any]]) -> str:
     """A line of the table."""
     if not runs:
-        return f"| {model} | not run |" + " |" * 8
+        return f"| {model} | not run |" + " |" * 9
     cells = []
     for name in SCORES:
         values = [score["value"] for run in runs for score in run["scores"] if _kind(score["name"], data) == name]
@@ -75,8 +75,9 @@ def table(data: str, seeds: Sequence[int], output_dir: Path) -> list[str]:
     hashes = {run["scores"][0]["protocol_hash"] for group in runs.values() for run in group}
     several = f"Seeds {', '.join(map(str, seeds))}: mean ± standard deviation"
     shown_seeds = several if len(seeds) > 1 else f"Seed {seeds[0]}"
+    distance = "fid" if data == "cifar10" else f"fd_{data}"
     lines = [
-        f"| model | {'fid' if data == 'cifar10' else f'fd_{data}'} | recall | coverage | missing classes | label accuracy | images seen | iterations | "
+        f"| model | {distance} | recall | coverage | missing classes | label accuracy | images seen | iterations | "
         "training s | images/s | parameters |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(row(model, data, runs[model]) for model in order),

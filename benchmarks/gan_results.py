@@ -53,7 +53,7 @@ def row(model: str, data: str, runs: Sequence[dict[str, Any]]) -> str:
     cells = []
     for name in SCORES:
         values = [score["value"] for run in runs for score in run["scores"] if _kind(score["name"], data) == name]
-        cells.append(mean_and_spread(values, 2 if name == "fd" else 0 if name == "missing_modes" else 3))
+        cells.append(mean_and_spread(values, 2 if name == "fd" else 1 if name == "missing_modes" else 3))
     mean = {key: statistics.mean(run[key] for run in runs) for key in ("train_seconds", "images_per_second")}
     run = runs[0]
     parameters = sum(run["parameters"].values())

@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import torch
-
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results.md"
 IMAGES = ROOT / "docs" / "images"
@@ -57,13 +55,15 @@ def mean_and_spread(values: Sequence[float], digits: int, unit: str = "") -> str
 
 def machine(records: Iterable[dict[str, Any]]) -> str:
     """What the runs ran on, for the line below a table."""
-    parts = {
-        f"{hardware['threads']} of {hardware['cpu_count']} CPU cores ({platform.machine()}) a run"
-        if hardware["device"] == "cpu"
-        else f"{hardware['processes']} x {hardware['device']}"
-        for hardware in (record["hardware"] for record in records)
-    }
-    return f"{', '.join(sorted(parts))}, torch {torch.__version__}"
+    parts = set()
+    for record in records:
+        hardware = record["hardware"]
+        if hardware["device"] == "cpu":
+            place = f"{hardware['threads']} of {hardware['cpu_count']} CPU cores ({platform.machine()}) a run"
+        else:
+            place = f"{hardware['processes']} x {hardware['device']}"
+        parts.add(f"{place}, torch {record['versions']['torch']}")
+    return "; ".join(sorted(parts))
 
 
 def rewrite_section(name: str, lines: Sequence[str]) -> None:

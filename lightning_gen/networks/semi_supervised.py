@@ -44,8 +44,8 @@ class ClassifyingDiscriminator(Discriminator):
     def initialize_from_data(self, images: Tensor) -> None:
         """Set gains and biases such that each unit's output has mean 0 and a given deviation over these images.
 
-        Salimans and Kingma 2016, arXiv:1602.07868, equations 5 and 6: the deviation is 1, but ``start_deviation`` where
-        a layer has it. Noise and dropout are as they are in training.
+        Salimans and Kingma 2016, arXiv:1602.07868, equations 5 and 6. The deviation is the gain that the layer was made
+        with. Noise and dropout are as they are in training.
 
         Args:
             images: (N, C, H, W) in [-1, 1], at least 2.
@@ -54,8 +54,8 @@ class ClassifyingDiscriminator(Discriminator):
         def standardize(layer: nn.Module, _: Any, outputs: Tensor) -> Tensor:
             dims = [dim for dim in range(outputs.ndim) if dim != 1]
             deviation, mean = torch.std_mean(outputs, dims, correction=0)
-            scale = getattr(layer, "start_deviation", 1.0) / deviation.clamp_min(1e-8)
             gain, bias = layer.get_parameter(GAIN), layer.get_parameter("bias")
+            scale = gain.flatten() / deviation.clamp_min(1e-8)
             gain.mul_(scale.view_as(gain))
             bias.sub_(mean).mul_(scale)
             shape = [-1 if dim == 1 else 1 for dim in range(outputs.ndim)]
@@ -204,9 +204,7 @@ class SGANConvDiscriminator(ClassifyingDiscriminator):
             block(wide, wide, size=1),
             block(wide, wide, size=1),
         )
-        last = _drawn(nn.Linear(wide, num_logits), 0.05)
-        last.start_deviation = 0.1  # type: ignore[assignment]
-        self.set_classifier(wide, normalized(last, train_gain=True))
+        self.set_classifier(wide, normalized(_drawn(nn.Linear(wide, num_logits), 0.05), gain=0.1, train_gain=True))
 
     def pool(self, maps: Tensor) -> Tensor:
         """The mean over positions."""

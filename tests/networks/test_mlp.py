@@ -101,3 +101,30 @@ def test_networks_that_cannot_be_are_refused() -> None:
         MaxoutDiscriminator(MNIST, num_classes=3, layers=1)
     with pytest.raises(UserError, match=r"model\.discriminator\.layers must be at least 1"):
         MaxoutDiscriminator(MNIST, layers=0)
+
+
+def test_without_a_range_weights_are_those_of_torch() -> None:
+    for network in (
+        MLPGenerator((1, 8, 8), 4, hidden=(256,), weight_range=None),
+        MaxoutDiscriminator((1, 8, 8), units=128, pieces=2, weight_range=None),
+    ):
+        for module in network.modules():
+            if isinstance(module, nn.Linear):
+                limit = module.in_features**-0.5
+                assert 0.5 * limit < module.weight.abs().max() <= limit
+                assert module.bias.abs().max() > 0
+
+
+def test_batch_norm_stands_between_each_hidden_layer_and_its_relu() -> None:
+    torch.manual_seed(0)
+    network = MLPGenerator((1, 4, 4), 3, num_classes=5, hidden=(8, 6), label_units=2, norm="batch")
+    inputs: list[torch.Tensor] = []
+    for module in network.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_pre_hook(lambda _, args: inputs.append(args[0].clone()))
+    network(torch.randn(64, 3), torch.arange(64) % 5)
+    assert [values.shape[1] for values in inputs] == [8, 6]
+    for values in inputs:
+        torch.testing.assert_close(values.mean(0), torch.zeros(values.shape[1]), atol=1e-5, rtol=0)
+    with pytest.raises(UserError, match=r"model\.generator\.norm"):
+        MLPGenerator((1, 4, 4), 3, norm="layer")  # type: ignore[arg-type]

@@ -140,7 +140,9 @@ def test_layers_begin_with_outputs_of_the_published_spread() -> None:
     before_tanh = SGANConvGenerator(CIFAR, 100).layers[:-1](latents)
     assert before_tanh.std().item() == pytest.approx(0.1, rel=0.2)
     discriminator = SGANConvDiscriminator((3, 32, 32), 10).eval()
-    logits = discriminator(torch.randn(20, 3, 32, 32)).heads["classes"]
+    images = torch.rand(20, 3, 32, 32) * 2 - 1
+    discriminator.initialize_from_data(images)
+    logits = discriminator(images).heads["classes"]
     assert 0.01 < logits.std().item() < 0.3
 
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from lightning_gen.commands import studies, walks
+from lightning_gen.commands import scores, studies, walks
 from lightning_gen.commands.shared import (
     Device,
     Force,
     Json,
-    Overrides,
     RunOrCheckpoint,
     Seed,
     check_free,
@@ -39,6 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(scores.app)
 app.add_typer(studies.app)
 app.add_typer(walks.app, name="latents")
 
@@ -60,34 +60,6 @@ def train(context: typer.Context) -> None:
     """Train a model: the same as `python train.py`, for an installed package."""
     command = [sys.executable, "-m", "lightning_gen.training", *context.args]
     os.execv(sys.executable, command)
-
-
-@app.command()
-def evaluate(
-    run: RunOrCheckpoint,
-    overrides: Overrides = None,
-    nproc: Annotated[int, typer.Option(help="Processes that share the work; the scores do not depend on it.")] = 1,
-    device: Device = "auto",
-    record: Annotated[bool, typer.Option(help="Add the scores to the run's result.json.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Score a run or checkpoint under the protocol of its config, e.g. `evaluate RUN metrics.num_samples=5000`."""
-    from lightning_gen.evaluation import evaluate_checkpoint
-    from lightning_gen.tracking.record import format_score, read_record, write_record
-    from lightning_gen.tracking.run_directory import open_run
-
-    directory, _ = open_run(run)
-    known = read_record(directory.record_file) if record else {}
-    scores = evaluate_checkpoint(run, overrides or [], nproc, device)
-    if record:
-        new = {(score["name"], score["protocol_hash"]) for score in scores}
-        kept = [score for score in known["scores"] if (score["name"], score["protocol_hash"]) not in new]
-        write_record(directory.record_file, {**known, "scores": kept + scores})
-    if as_json:
-        print_json({"path": str(run), "scores": scores})
-        return
-    for score in scores:
-        print(f"{score['name']}  {format_score(score, digits=6)}  (protocol {score['protocol_hash']})")
 
 
 @app.command()

@@ -1,9 +1,8 @@
-"""Score and sample from runs and checkpoints, in one process or several."""
+"""Trained models from runs and checkpoints, with what their configs describe: data, scores, samples."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,14 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor, distributed
-from torch.multiprocessing.spawn import spawn
+from torch import Tensor
 
-from lightning_gen.callbacks.scores import evaluate_model
 from lightning_gen.configuration import compose_config
 from lightning_gen.data import ImageDataModule
 from lightning_gen.errors import UserError, first_line
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
-from lightning_gen.models.capabilities import Samples
+from lightning_gen.models.capabilities import Latents, Samples
 from lightning_gen.registry import construct
 from lightning_gen.seeds import make_rng
 from lightning_gen.tracking.run_directory import open_run
@@ -101,65 +98,6 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def evaluate_checkpoint(
-    path: Path, overrides: Sequence[str] = (), num_processes: int = 1, device: str = "auto"
-) -> list[dict[str, Any]]:
-    """Scores of a run or checkpoint under the protocol of its config; the same at any number of processes.
-
-    Args:
-        path: run directory or checkpoint.
-        overrides: ``key=value`` changes of the run's config.
-        num_processes: processes that share the work; on GPUs, one each.
-        device: ``auto``, ``cpu`` or ``cuda``.
-
-    Returns:
-        The scores as plain values (see `lightning_gen.metrics.base.Score`).
-
-    Raises:
-        UserError: see `load_trained`.
-    """
-    if num_processes < 1:
-        raise UserError(f"--nproc must be at least 1, not {num_processes}")
-    if num_processes == 1:
-        return _evaluate(path, overrides, 0, 1, device)
-    load_trained(path, overrides, "cpu")  # mistakes show here, as one line, and not in every process
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = (path, list(overrides), num_processes, device, folder)
-        spawn(_evaluate_rank, args=arguments, nprocs=num_processes)
-        result: list[dict[str, Any]] = json.loads(Path(folder, "scores.json").read_text(encoding="utf-8"))
-        return result
-
-
-def _evaluate_rank(rank: int, path: Path, overrides: Sequence[str], world_size: int, device: str, folder: str) -> None:
-    chosen = pick_device(device)
-    if chosen.type == "cuda":
-        torch.cuda.set_device(rank)
-        device = f"cuda:{rank}"
-    torch.set_num_threads(max(1, torch.get_num_threads() // world_size))
-    distributed.init_process_group(
-        "nccl" if chosen.type == "cuda" else "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=world_size,
-    )
-    try:
-        scores = _evaluate(path, overrides, rank, world_size, device)
-        if rank == 0:
-            Path(folder, "scores.json").write_text(json.dumps(scores), encoding="utf-8")
-    finally:
-        distributed.destroy_process_group()
-
-
-def _evaluate(path: Path, overrides: Sequence[str], rank: int, world_size: int, device: str) -> list[dict[str, Any]]:
-    trained = load_trained(path, overrides, device)
-    if not isinstance(trained.model, Samples):
-        raise UserError(f"{type(trained.model).__name__} cannot sample, so it cannot be scored")
-    evaluator = load_evaluator(trained, load_data(trained))
-    with trained.model.evaluation():
-        scores = evaluate_model(evaluator, trained.model, rank=rank, world_size=world_size)
-    return [score.to_json() for score in scores]
-
-
 def load_data(trained: Trained) -> ImageDataModule:
     """The data that a model was trained on, as its config describes them."""
     return construct(trained.config["data"], ImageDataModule)  # type: ignore[type-abstract]
@@ -175,8 +113,14 @@ def load_evaluator(trained: Trained, data: ImageDataModule) -> Evaluator:
         raise UserError(f"{trained.checkpoint} was trained without metrics: name them by metrics=NAME")
     evaluator = construct(trained.config["metrics"], Evaluator).to(trained.model.device)
     classes = None if trained.model.label_law is None else len(trained.model.label_law)
-    evaluator.check(data.image_shape, len(data.split(evaluator.reference_split)), classes)
-    evaluator.set_reference(data.name, data.reference_set(evaluator.reference_split, evaluator.num_reference).images)
+    evaluator.check(
+        data.image_shape,
+        len(data.split(evaluator.reference_split)),
+        classes,
+        walks=isinstance(trained.model, Latents),
+    )
+    reference = data.reference_set(evaluator.reference_split, evaluator.num_reference)
+    evaluator.set_reference(data.name, reference.images, reference.labels)
     return evaluator
 
 

@@ -27,6 +27,7 @@ from lightning_gen.data import ImageDataModule
 from lightning_gen.errors import UserError, first_line
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
+from lightning_gen.models.capabilities import Latents
 from lightning_gen.registry import construct
 from lightning_gen.tracking.record import (
     config_digest,
@@ -160,7 +161,9 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     model.check_batch_size(data.batch_size)
     if evaluator is not None:
         classes = None if model.label_law is None else len(model.label_law)
-        evaluator.check(data.image_shape, len(data.split(evaluator.reference_split)), classes)
+        evaluator.check(
+            data.image_shape, len(data.split(evaluator.reference_split)), classes, walks=isinstance(model, Latents)
+        )
     return Parts(data, model, evaluator)
 
 

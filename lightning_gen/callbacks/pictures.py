@@ -124,14 +124,14 @@ def slerp(start: Tensor, end: Tensor, weights: Tensor) -> Tensor:
     Args:
         start: (N, D).
         end: (N, D).
-        weights: (T,) in [0, 1]; 0 gives ``start``, 1 gives ``end``.
+        weights: (T,) in [0, 1], or (T, N) for weights of each row; 0 gives ``start``, 1 gives ``end``.
 
     Returns:
         (T, N, D). Rows that are (almost) parallel are interpolated linearly.
     """
     cosine = torch.nn.functional.cosine_similarity(start, end, dim=-1).clamp(-1, 1)
     angle = torch.acos(cosine)[None, :, None]
-    weights = weights.to(start)[:, None, None]
+    weights = weights.to(start).reshape(len(weights), -1, 1)
     sine = torch.sin(angle)
     spherical = (torch.sin((1 - weights) * angle) * start + torch.sin(weights * angle) * end) / sine
     return torch.where(sine.abs() < 1e-4, torch.lerp(start[None], end[None], weights), spherical)

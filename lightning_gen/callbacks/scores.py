@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
+from lightning_gen.callbacks.pictures import slerp
 from lightning_gen.callbacks.schedule import EveryImages
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import Score
 from lightning_gen.metrics.evaluator import Drawn, Evaluator
 from lightning_gen.models import GenerativeModel
-from lightning_gen.models.capabilities import Samples
+from lightning_gen.models.capabilities import Latents, Samples
 from lightning_gen.tracking.logs import log_scalars
 from lightning_gen.tracking.run_directory import RunDirectory
 
@@ -90,7 +92,7 @@ class Scores(ScoringCallback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.evaluator.to(pl_module.device)
         reference = data.reference_set(self.evaluator.reference_split, self.evaluator.num_reference)
-        self.evaluator.set_reference(data.name, reference.images)
+        self.evaluator.set_reference(data.name, reference.images, reference.labels)
 
     def measure(self, trainer: Trainer, model: GenerativeModel) -> list[Score]:
         """The evaluator's scores."""
@@ -126,14 +128,41 @@ def evaluate_model(evaluator: Evaluator, model: GenerativeModel, **options: Any)
         labels = None if model.label_law is None else model.draw_labels(number, generator=rng)
         return Drawn(make(number, labels, generator=rng), labels)
 
+    def walk(number: int, step: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        assert isinstance(model, Latents)
+        labels = None if model.label_law is None else model.draw_labels(number, generator=rng)
+        start, end = (model.sample_latents(number, generator=rng) for _ in range(2))
+        return walk_step(model, start, end, torch.rand(number, generator=rng), step, labels)
+
     return evaluator.evaluate(
         draw,
+        walk=walk if isinstance(model, Latents) else None,
         images_seen=model.images_seen,
         weights="raw" if model.average is None else "ema",
         sampler=model.sampler_settings(),
         labels=None if model.label_law is None else {"law": model.label_law},
         **options,
     )
+
+
+def walk_step(
+    model: Latents, start: Tensor, end: Tensor, at: Tensor, step: float, labels: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Images at a place between two latents and a step further on (Karras et al. 2019, eq. 2).
+
+    Args:
+        model: decodes the latents.
+        start: latents (N, D).
+        end: latents (N, D).
+        at: (N,) in [0, 1), where on the way from start to end.
+        step: eps, length of the step as a part of the way.
+        labels: (N,) int64 for a conditional model, of both images.
+
+    Returns:
+        Two times float images (N, C, H, W).
+    """
+    first, second = slerp(start, end, torch.stack([at, at + step]))
+    return model.decode(first, labels), model.decode(second, labels)
 
 
 def synchronize_buffers(trainer: Trainer, model: GenerativeModel) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 import torchmetrics
 from torch import Tensor
 
@@ -20,7 +22,11 @@ SCORING_VERSION = 1
 
 
 class ScoreValue(NamedTuple):
-    """A score and its standard deviation over splits, or None where it has none."""
+    """A score and its error bar, or None where it has none.
+
+    The bar is the standard error of the score, but for scores published as a mean and standard deviation over splits
+    or subsets, which have that deviation.
+    """
 
     value: float
     std: float | None = None
@@ -35,6 +41,8 @@ class ScoringPlan(NamedTuple):
         reference_split: split of the data that they are compared with.
         reference_size: images of it that are used; None if that is not known yet.
         label_classes: number of classes that samples are asked for by; None for a model that takes no labels.
+        reference_parts: fields of the reference that can be had; None for all.
+        walks: whether the samples' source can walk through latents.
     """
 
     extractor: FeatureExtractor
@@ -42,44 +50,61 @@ class ScoringPlan(NamedTuple):
     reference_split: str
     reference_size: int | None
     label_classes: int | None
+    reference_parts: Collection[str] | None = None
+    walks: bool = True
 
 
 class ScoreMetric(torchmetrics.Metric):
     """A score computed from features as they stream by; registered with ``@score_metrics.register("name")``.
 
-    Subclasses are built as ``Metric(extractor, num_samples, reference)``, add their states with
-    `torchmetrics.Metric.add_state` so that processes are reduced, and say which direction is better. Those that use the
-    reference's ``features`` get the ``reservoir`` too that keeps the samples' features.
+    Subclasses are built as ``Metric(extractor, num_samples, reference, **shared, **options)``, add their states with
+    `torchmetrics.Metric.add_state` so that processes are reduced, and say which direction is better. ``options`` are
+    what a config may set for the metric, as ``{name: kernel_distance, subsets: 50}``.
 
     Attributes:
         reference_parts: the fields of ``reference`` that are used (`lightning_gen.metrics.reference.Reference`); a
             score without any does not have the reference in its protocol.
+        shared: names of the states that are kept once for all metrics (`lightning_gen.metrics.shared`), which the
+            constructor gets by these names; the evaluator feeds them.
+        needs_segments: whether the shared sums must be kept apart by parts of the samples.
         lower_is_better: for leaderboards and the best checkpoint.
         prefix: the score's name before the extractor's.
+        inception_name: its name with Inception features, for which alone the field has a name; None for
+            ``<prefix>_inception``.
     """
 
     full_state_update = False
     reference_parts: ClassVar[tuple[str, ...]] = ()
+    shared: ClassVar[tuple[str, ...]] = ()
+    needs_segments: ClassVar[bool] = False
     lower_is_better: ClassVar[bool]
     prefix: ClassVar[str]
+    inception_name: ClassVar[str | None] = None
 
     def __init__(
-        self, extractor: FeatureExtractor, num_samples: int, reference: Reference | None, **shared: Any
+        self, extractor: FeatureExtractor, num_samples: int, reference: Reference | None, **options: Any
     ) -> None:
         super().__init__()
 
     @classmethod
     def score_name(cls, extractor_name: str) -> str:
-        """The name under which the score is recorded, ``<prefix>_<extractor>`` unless a subclass says otherwise."""
+        """The name under which the score is recorded.
+
+        ``<prefix>_<extractor>``; with Inception features its own name, after ``clean_`` where images are resized as by
+        clean-fid.
+        """
+        if cls.inception_name and extractor_name == "inception":
+            return cls.inception_name
+        if cls.inception_name and extractor_name == "inception_clean":
+            return f"clean_{cls.inception_name}"
         return f"{cls.prefix}_{extractor_name}"
 
     @classmethod
     def check(cls, plan: ScoringPlan) -> None:
         """Raise UserError, naming the remedy, if the score cannot be computed; nothing by default."""
 
-    @abstractmethod
     def update(self, features: Features, indices: Tensor, labels: Tensor | None = None) -> None:
-        """Add samples.
+        """Add samples; nothing by default, for a metric that reads shared states alone.
 
         Args:
             features: of N samples.
@@ -96,6 +121,33 @@ class ScoreMetric(torchmetrics.Metric):
         return {}
 
 
+class WalkMetric(ScoreMetric):
+    """A score of pairs of images that are a small step in latent space apart, instead of samples.
+
+    Attributes:
+        step: length of the step, as a part of the way between two latents.
+    """
+
+    step: float
+
+    @abstractmethod
+    def update_pairs(self, first: Features, second: Features, indices: Tensor) -> None:
+        """Add pairs.
+
+        Args:
+            first: features of N images.
+            second: features of the images one step on.
+            indices: (N,) int64, which of all ``num_samples`` pairs they are.
+        """
+
+
+def sum_over_processes(state: Tensor, group: Any = None) -> list[Tensor]:
+    """The sum of a state, as the only item of a list: a gather would hold one copy for every process."""
+    total = state.clone()
+    torch.distributed.all_reduce(total, group=group)
+    return [total]
+
+
 score_metrics: Registry[type[ScoreMetric]] = Registry("metric", __package__)
 
 
@@ -106,7 +158,7 @@ class Score:
     Attributes:
         name: ``fid``, ``fd_digits``, ...
         value: the score.
-        std: standard deviation over splits, or None.
+        std: its error bar (see `ScoreValue`), or None.
         images_seen: real images that training had consumed.
         lower_is_better: the direction.
         ranked: False where the extractor's scores may not stand on a leaderboard.

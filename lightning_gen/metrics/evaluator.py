@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +12,12 @@ from torch import Tensor
 
 from lightning_gen.errors import UserError
 from lightning_gen.images import to_uint8
-from lightning_gen.metrics.base import SCORING_VERSION, Score, ScoreMetric, ScoringPlan, score_metrics
+from lightning_gen.metrics.base import SCORING_VERSION, Score, ScoreMetric, ScoringPlan, WalkMetric, score_metrics
 from lightning_gen.metrics.extractors import create_extractor
-from lightning_gen.metrics.neighbors import DENSITY_NEIGHBORS, FeatureReservoir
+from lightning_gen.metrics.neighbors import DENSITY_NEIGHBORS
 from lightning_gen.metrics.reference import Reference, ReferenceImages, load_reference
+from lightning_gen.metrics.shared import NUM_SEGMENTS, SharedOptions, SharedState, make_shared
+from lightning_gen.metrics.statistics import GaussianStatistics
 from lightning_gen.seeds import make_rng
 
 
@@ -22,7 +25,7 @@ class Drawn(NamedTuple):
     """Samples of a model.
 
     Attributes:
-        images: (N, C, H, W) float in [-1, 1].
+        images: (N, C, H, W) float in [-1, 1], or uint8.
         labels: (N,) int64, the classes that they were asked for; None for a model that takes no labels.
     """
 
@@ -32,6 +35,25 @@ class Drawn(NamedTuple):
 
 Sampler = Callable[[int, torch.Generator], Drawn]
 """(number of samples, generator) -> samples."""
+
+Walker = Callable[[int, float, torch.Generator], tuple[Tensor, Tensor]]
+"""(number, step, generator) -> float images at points on walks between two latents, and a step further on."""
+
+
+class Source(NamedTuple):
+    """Where samples come from, and what of it is in their protocol.
+
+    Attributes:
+        draw: (first index, number) -> samples; the same on every process.
+        walk: (first index, number, step) -> pairs of float images a step apart, or None.
+        protocol: what must be equal for two sources' scores to be comparable.
+        images_seen: real images that the model was trained on.
+    """
+
+    draw: Callable[[int, int], Drawn]
+    walk: Callable[[int, int, float], tuple[Tensor, Tensor]] | None
+    protocol: Mapping[str, Any]
+    images_seen: int
 
 
 class Evaluator:
@@ -43,7 +65,8 @@ class Evaluator:
 
     Args:
         extractor: ``{"name": ..., **options}`` of the feature extractor.
-        metrics: names of registered metrics; the first one is the run's main score.
+        metrics: names of registered metrics or of the scores that they give (``fid``), or ``{"name": ..., **options}``;
+            the first one is the run's main score.
         num_samples: samples that are drawn.
         reference_split: split of the data set that they are compared with.
         num_reference: how many of its images are used, from the first; None for all.
@@ -54,6 +77,7 @@ class Evaluator:
         cache_dir: where what is computed of reference images is kept.
         max_features: scores by nearest neighbors keep the features of at most so many samples, the first ones, and of
             so many reference images, evenly spaced.
+        error_bars: measure the standard error of the Frechet distance, by eight more distances.
 
     Raises:
         UserError: unknown names, or numbers out of range.
@@ -62,7 +86,7 @@ class Evaluator:
     def __init__(
         self,
         extractor: Mapping[str, Any],
-        metrics: Sequence[str],
+        metrics: Sequence[str | Mapping[str, Any]],
         num_samples: int,
         cache_dir: str | Path,
         reference_split: str = "train",
@@ -71,6 +95,7 @@ class Evaluator:
         block_size: int = 64,
         seed: int = 0,
         max_features: int = 10_000,
+        error_bars: bool = False,
     ) -> None:
         if num_samples < 2 or block_size < 1:
             raise UserError(
@@ -81,7 +106,15 @@ class Evaluator:
         if not metrics:
             raise UserError("metrics.metrics names no metric: use metrics=none to train without scores")
         self.extractor = create_extractor(**extractor)
-        self.metric_classes = {name: score_metrics[name] for name in metrics}
+        self.metric_options: dict[str, dict[str, Any]] = {}
+        for entry in metrics:
+            options = {"name": entry} if isinstance(entry, str) else dict(entry)
+            self.metric_options[_metric_name(str(options.pop("name", "")), self.extractor.name)] = options
+        self.metric_classes = {name: score_metrics[name] for name in self.metric_options}
+        for name, options in self.metric_options.items():
+            unknown = options.keys() - inspect.signature(self.metric_classes[name]).parameters
+            if unknown:
+                raise UserError(f"metrics.metrics: {name} has no option {', '.join(sorted(unknown))}")
         self.num_samples = num_samples
         self.reference_split = reference_split
         self.num_reference = num_reference
@@ -90,6 +123,7 @@ class Evaluator:
         self.seed = seed
         self.cache_dir = Path(cache_dir)
         self.max_features = max_features
+        self.error_bars = error_bars
         self._reference: Reference | None = None
         self._reference_protocol: dict[str, Any] | None = None
 
@@ -108,6 +142,9 @@ class Evaluator:
         image_shape: tuple[int, int, int],
         reference_size: int | None = None,
         label_classes: int | None = None,
+        *,
+        reference_parts: Collection[str] | None = None,
+        walks: bool = True,
     ) -> None:
         """Raise what would fail later, before any training.
 
@@ -115,17 +152,28 @@ class Evaluator:
             image_shape: (C, H, W) of samples and reference images.
             reference_size: images in the reference split; None if the caller does not know yet.
             label_classes: number of classes that the model draws samples of; None for a model that takes no labels.
+            reference_parts: what can be known of the reference (`lightning_gen.metrics.reference.Reference`); None for
+                everything.
+            walks: whether the model has latents to walk between.
 
         Raises:
             UserError: the extractor cannot take the images, there are too few of them, or a metric cannot be computed.
         """
         self.extractor.check_image_shape(image_shape)
         used = reference_size if self.num_reference is None else self.num_reference
-        plan = ScoringPlan(self.extractor, self.num_samples, self.reference_split, used, label_classes)
-        for metric in self.metric_classes.values():
+        plan = ScoringPlan(
+            self.extractor, self.num_samples, self.reference_split, used, label_classes, reference_parts, walks
+        )
+        for name, metric in self.metric_classes.items():
+            unknown = () if reference_parts is None else set(metric.reference_parts) - set(reference_parts)
+            if unknown:
+                raise UserError(
+                    f"{metric.prefix} needs the reference images, of which only {', '.join(reference_parts or ())} are "
+                    "known: take it out of metrics.metrics, or compare with a set or folder"
+                )
             metric.check(plan)
             if not metric.reference_parts:
-                metric(self.extractor, self.num_samples, None)
+                self._make_metric(name, {}, None)
         if reference_size is None or not self._reference_parts:
             return
         if self.num_reference is not None and self.num_reference > reference_size:
@@ -142,20 +190,47 @@ class Evaluator:
                 f"or allow it by metrics.minimum_reference={used}"
             )
 
-    def set_reference(self, dataset: str, images: Tensor) -> None:
+    def set_reference(self, dataset: str, images: Tensor, labels: Tensor | None = None) -> None:
         """Take the images to compare with; what the metrics need of them comes from the cache or is computed now.
 
         Args:
             dataset: name of the set, for the protocol.
             images: (N, C, H, W) uint8 of ``reference_split``, at least the first ``num_reference``.
+            labels: (N,) int64 of the images, for scores by class.
         """
+        if self._reference_parts:
+            number = self.num_reference
+            labels = None if labels is None else labels[:number]
+            self.use_reference(ReferenceImages.of(dataset, self.reference_split, images[:number], labels))
+
+    def use_reference(self, images: ReferenceImages) -> None:
+        """Like `set_reference`, with images that may be read as they are needed."""
         if not self._reference_parts:
             return
-        reference = ReferenceImages.of(dataset, self.reference_split, images[: self.num_reference])
+        if "class_statistics" in self._reference_parts and images.labels is None:
+            raise UserError(f"{images.dataset} has no labels, which a score by class needs: take it out")
         self._reference = load_reference(
-            reference, self.extractor, self.cache_dir, self._reference_parts, self.max_features
+            images, self.extractor, self.cache_dir, self._reference_parts, self.max_features
         )
-        self._reference_protocol = reference.protocol()
+        self._reference_protocol = images.protocol()
+
+    def use_statistics(self, statistics: GaussianStatistics, protocol: Mapping[str, Any]) -> None:
+        """Compare with the statistics of a file instead of images.
+
+        Args:
+            statistics: mean and covariance of the extractor's features.
+            protocol: what identifies them.
+
+        Raises:
+            UserError: they are of another number of features.
+        """
+        if len(statistics.mean) != self.extractor.num_features:
+            raise UserError(
+                f"the statistics are of {len(statistics.mean)} features, but extractor {self.extractor.name!r} has "
+                f"{self.extractor.num_features}"
+            )
+        self._reference = Reference(statistics=statistics)
+        self._reference_protocol = dict(protocol)
 
     def evaluate(
         self,
@@ -165,11 +240,12 @@ class Evaluator:
         weights: str,
         sampler: Mapping[str, Any],
         labels: Mapping[str, Any] | None = None,
+        walk: Walker | None = None,
         rank: int = 0,
         world_size: int = 1,
         progress: Callable[[int], None] = lambda done: None,
     ) -> list[Score]:
-        """Draw the samples and score them; every process calls it and gets the same scores.
+        """Draw the samples of a model and score them; every process calls it and gets the same scores.
 
         Args:
             sample: draws images on this process, and says which classes they were asked for.
@@ -177,21 +253,65 @@ class Evaluator:
             weights: ``ema`` or ``raw``.
             sampler: the model's sampler settings.
             labels: the law of the classes that the model draws, None for a model without classes.
+            walk: draws pairs of images a small step in latent space apart, None for a model without latents.
             rank: this process, from 0.
             world_size: number of processes.
             progress: called with the number of samples this process has drawn.
         """
-        device = self.device
-        metrics = self._new_metrics()
+
+        def draw(first: int, number: int) -> Drawn:
+            return sample(number, make_rng("evaluation", self.seed, first // self.block_size))
+
+        def step(first: int, number: int, length: float) -> tuple[Tensor, Tensor]:
+            assert walk is not None
+            return walk(number, length, make_rng("evaluation walk", self.seed, first // self.block_size))
+
+        protocol = {
+            "block_size": self.block_size,
+            "labels": dict(labels) if labels else None,
+            "weights": weights,
+            "sampler": dict(sampler),
+            "seed": self.seed,
+        }
+        source = Source(draw, None if walk is None else step, protocol, images_seen)
+        return self.evaluate_source(source, rank=rank, world_size=world_size, progress=progress)
+
+    def evaluate_source(
+        self,
+        source: Source,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[Score]:
+        """Score samples from anywhere; see `evaluate`."""
+        metrics, shared = self._new_metrics()
+        walkers = {name: metric for name, metric in metrics.items() if isinstance(metric, WalkMetric)}
         with torch.no_grad():
             for first in range(rank * self.block_size, self.num_samples, world_size * self.block_size):
-                images, indices, asked_for = self._draw_block(sample, first)
-                features = self.extractor(images.to(device))
-                asked_for = None if asked_for is None else asked_for.to(device)
-                for metric in metrics.values():
-                    metric.update(features, indices.to(device), asked_for)
-                progress(int(indices[-1]) + 1)
-        return [self._score(name, metric, images_seen, weights, sampler, labels) for name, metric in metrics.items()]
+                number = min(self.block_size, self.num_samples - first)
+                indices = torch.arange(first, first + number, device=self.device)
+                if len(walkers) < len(metrics):
+                    drawn = source.draw(first, number)
+                    images = drawn.images if drawn.images.dtype == torch.uint8 else to_uint8(drawn.images)
+                    features = self.extractor(images.to(self.device))
+                    asked_for = None if drawn.labels is None else drawn.labels.to(self.device)
+                    for state in (*shared.values(), *metrics.values()):
+                        state.update(features, indices, asked_for)
+                for walker in walkers.values():
+                    assert source.walk is not None
+                    here, further = source.walk(first, number, walker.step)
+                    features = self.extractor(here.to(self.device))
+                    walker.update_pairs(features, self.extractor(further.to(self.device)), indices)
+                progress(first + number)
+        return [self._score(name, metric, source) for name, metric in metrics.items()]
+
+    @property
+    def reference_statistics(self) -> GaussianStatistics:
+        """Statistics of the reference images' features, once the reference is there and a metric needs them."""
+        assert self._reference is not None
+        assert self._reference.statistics is not None
+        return self._reference.statistics
 
     def to(self, device: torch.device) -> Evaluator:
         """Move the extractor to ``device``; scores are computed there."""
@@ -207,52 +327,46 @@ class Evaluator:
     def _reference_parts(self) -> set[str]:
         return {part for metric in self.metric_classes.values() for part in metric.reference_parts}
 
-    def _new_metrics(self) -> dict[str, ScoreMetric]:
-        """The metrics, empty and on the extractor's device; those that keep features share one reservoir."""
-        reservoir = None
-        if self._reference is not None and self._reference.features is not None:
-            number, features = self.extractor.num_features, self._reference.features
-            reservoir = FeatureReservoir(number, self.num_samples, features, self.max_features)
-        metrics = {}
-        for name, metric in self.metric_classes.items():
-            shared = {"reservoir": reservoir} if "features" in metric.reference_parts else {}
-            metrics[name] = metric(self.extractor, self.num_samples, self._reference, **shared).to(self.device)
-        return metrics
+    def _make_metric(self, name: str, shared: Mapping[str, SharedState], reference: Reference | None) -> ScoreMetric:
+        metric, options = self.metric_classes[name], self.metric_options[name]
+        wanted = {state: shared[state] for state in metric.shared}
+        return metric(self.extractor, self.num_samples, reference, **wanted, **options).to(self.device)
 
-    def _draw_block(self, sample: Sampler, first: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        size = min(self.block_size, self.num_samples - first)
-        rng = make_rng("evaluation", self.seed, first // self.block_size)
-        drawn = sample(size, rng)
-        return to_uint8(drawn.images), torch.arange(first, first + size), drawn.labels
+    def _new_metrics(self) -> tuple[dict[str, ScoreMetric], dict[str, SharedState]]:
+        """The metrics and the states that they share, empty and on the extractor's device."""
+        names = {state for metric in self.metric_classes.values() for state in metric.shared}
+        segmented = self.error_bars or any(metric.needs_segments for metric in self.metric_classes.values())
+        reference = self._reference or Reference()
+        segments = NUM_SEGMENTS if segmented else 1
+        options = SharedOptions(self.extractor, self.num_samples, reference, self.max_features, segments)
+        shared = make_shared(names, options)
+        return {name: self._make_metric(name, shared, self._reference) for name in self.metric_classes}, shared
 
-    def _score(
-        self,
-        name: str,
-        metric: ScoreMetric,
-        images_seen: int,
-        weights: str,
-        sampler: Mapping[str, Any],
-        labels: Mapping[str, Any] | None,
-    ) -> Score:
+    def _score(self, name: str, metric: ScoreMetric, source: Source) -> Score:
         value, std = metric.compute()
         protocol = {
             "metric": {"name": name, **metric.settings()},
             "extractor": self.extractor.protocol(),
             "reference": self._reference_protocol if metric.reference_parts else None,
             "num_samples": self.num_samples,
-            "block_size": self.block_size,
-            "labels": dict(labels) if labels else None,
-            "weights": weights,
-            "sampler": dict(sampler),
-            "seed": self.seed,
+            **source.protocol,
             "scoring_version": SCORING_VERSION,
         }
         return Score(
             name=metric.score_name(self.extractor.name),
             value=value,
             std=std,
-            images_seen=images_seen,
+            images_seen=source.images_seen,
             lower_is_better=metric.lower_is_better,
             ranked=self.extractor.ranked,
             protocol=protocol,
         )
+
+
+def _metric_name(name: str, extractor_name: str) -> str:
+    """The name under which a metric is registered, from that or from the name of the score that it gives."""
+    for known in score_metrics:
+        if name == score_metrics[known].score_name(extractor_name):
+            return known
+    _ = score_metrics[name]
+    return name

@@ -14,14 +14,10 @@ from torch import Tensor
 
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import ScoreMetric, ScoreValue, ScoringPlan, score_metrics
-from lightning_gen.metrics.extractors import FeatureExtractor, Features
-from lightning_gen.metrics.neighbors import (
-    DENSITY_NEIGHBORS,
-    PRECISION_NEIGHBORS,
-    FeatureReservoir,
-    Neighbors,
-)
+from lightning_gen.metrics.extractors import FeatureExtractor
+from lightning_gen.metrics.neighbors import DENSITY_NEIGHBORS, PRECISION_NEIGHBORS, Neighbors
 from lightning_gen.metrics.reference import Reference
+from lightning_gen.metrics.shared import FeatureReservoir
 
 
 class NeighborScore(ScoreMetric):
@@ -35,11 +31,14 @@ class NeighborScore(ScoreMetric):
 
     Attributes:
         neighbors: k.
+        scale: of the mean.
     """
 
     reference_parts = ("features",)
+    shared = ("reservoir",)
     lower_is_better = False
     neighbors: ClassVar[int]
+    scale: ClassVar[float] = 1.0
 
     def __init__(
         self,
@@ -70,18 +69,15 @@ class NeighborScore(ScoreMetric):
         """The number of neighbors and the bound on samples and reference images."""
         return {"neighbors": self.neighbors, "max_features": self.reservoir.max_features}
 
-    def update(self, features: Features, indices: Tensor, labels: Tensor | None = None) -> None:
-        """Keep features (N, D) of the samples at ``indices`` (N,)."""
-        del labels
-        self.reservoir.update(features.features, indices)
-
     def compute(self) -> ScoreValue:
-        """The score over the samples of all processes."""
-        return ScoreValue(self.of(self.reservoir.compute()))
+        """The mean over samples or reference images of what `of` gives, and its standard error."""
+        value, error = mean_with_error(self.of(self.reservoir.compute()))
+        assert error is not None
+        return ScoreValue(self.scale * value, self.scale * error)
 
     @abstractmethod
-    def of(self, neighbors: Neighbors) -> float:
-        """The score of samples among reference images."""
+    def of(self, neighbors: Neighbors) -> Tensor:
+        """What the score is the mean of: a value for each sample or for each reference image."""
 
 
 @score_metrics.register("precision")
@@ -94,9 +90,9 @@ class Precision(NeighborScore):
     prefix = "precision"
     neighbors = PRECISION_NEIGHBORS
 
-    def of(self, neighbors: Neighbors) -> float:
-        """Eq. 2: mean over samples."""
-        return _mean(neighbors.cross.within)
+    def of(self, neighbors: Neighbors) -> Tensor:
+        """Eq. 2, for every sample."""
+        return neighbors.cross.within
 
 
 @score_metrics.register("recall")
@@ -109,9 +105,9 @@ class Recall(NeighborScore):
     prefix = "recall"
     neighbors = PRECISION_NEIGHBORS
 
-    def of(self, neighbors: Neighbors) -> float:
-        """Eq. 3: mean over reference images."""
-        return _mean(neighbors.recalled)
+    def of(self, neighbors: Neighbors) -> Tensor:
+        """Eq. 3, for every reference image."""
+        return neighbors.recalled
 
 
 @score_metrics.register("density")
@@ -123,10 +119,11 @@ class Density(NeighborScore):
 
     prefix = "density"
     neighbors = DENSITY_NEIGHBORS
+    scale = 1 / DENSITY_NEIGHBORS
 
-    def of(self, neighbors: Neighbors) -> float:
-        """Eq. 3: mean over samples."""
-        return _mean(neighbors.cross.balls) / DENSITY_NEIGHBORS
+    def of(self, neighbors: Neighbors) -> Tensor:
+        """Eq. 3, for every sample."""
+        return neighbors.cross.balls
 
 
 @score_metrics.register("coverage")
@@ -139,9 +136,9 @@ class Coverage(NeighborScore):
     prefix = "coverage"
     neighbors = DENSITY_NEIGHBORS
 
-    def of(self, neighbors: Neighbors) -> float:
-        """Eq. 4: mean over reference images."""
-        return _mean(neighbors.cross.reference_distance < neighbors.reference_radii(DENSITY_NEIGHBORS))
+    def of(self, neighbors: Neighbors) -> Tensor:
+        """Eq. 4, for every reference image."""
+        return neighbors.cross.reference_distance < neighbors.reference_radii(DENSITY_NEIGHBORS)
 
 
 @score_metrics.register("authenticity")
@@ -163,17 +160,56 @@ class Authenticity(NeighborScore):
             UserError: it is another split, or there are too few images.
         """
         super().check(plan)
-        if plan.reference_split != "train":
-            raise UserError(
-                f"authenticity compares with training images, not with the {plan.reference_split} split: set "
-                "metrics.reference_split=train"
-            )
+        check_training_split(cls.prefix, plan)
 
-    def of(self, neighbors: Neighbors) -> float:
-        """Mean over samples."""
+    def of(self, neighbors: Neighbors) -> Tensor:
+        """For every sample."""
         cross = neighbors.cross
-        return _mean(cross.nearest_distance > neighbors.reference_radii(1)[cross.nearest])
+        return cross.nearest_distance > neighbors.reference_radii(1)[cross.nearest]
 
 
-def _mean(values: Tensor) -> float:
-    return float(values.double().mean())
+@score_metrics.register("memorization")
+class Memorization(NeighborScore):
+    """Share of samples that are copies: less than a third as far from their nearest training image as from the next.
+
+    Yoon et al. 2023, "Diffusion probabilistic models generalize when they fail to memorize", section 3. From 0 to 1.
+    A training set that holds an image twice hides its copies.
+    """
+
+    lower_is_better = True
+    prefix = "memorization"
+    neighbors = 2
+
+    @classmethod
+    def check(cls, plan: ScoringPlan) -> None:
+        """The reference must be the training images.
+
+        Raises:
+            UserError: it is another split, or there are too few images.
+        """
+        super().check(plan)
+        check_training_split(cls.prefix, plan)
+
+    def settings(self) -> dict[str, Any]:
+        """The ratio too."""
+        return {**super().settings(), "ratio": "1/3"}
+
+    def of(self, neighbors: Neighbors) -> Tensor:
+        """For every sample."""
+        nearest, second = neighbors.nearest_two
+        return 3 * nearest < second
+
+
+def check_training_split(prefix: str, plan: ScoringPlan) -> None:
+    """Raise UserError unless the reference is the training images."""
+    if plan.reference_split != "train":
+        raise UserError(
+            f"{prefix} compares with training images, not with the {plan.reference_split} split: set "
+            "metrics.reference_split=train"
+        )
+
+
+def mean_with_error(values: Tensor) -> ScoreValue:
+    """Mean of values (N,), and its standard error: their deviation over the root of their number."""
+    values = values.double()
+    return ScoreValue(float(values.mean()), float(values.std(correction=0)) / len(values) ** 0.5)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torchmetrics
 from torch import Tensor
 
 PRECISION_NEIGHBORS = 3
@@ -109,41 +108,10 @@ class Neighbors:
         reference = self.reference.features.to(self.samples.device)
         return torch.cat([(block <= radii).any(1) for block in distance_blocks(reference, self.samples)])
 
-
-class FeatureReservoir(torchmetrics.Metric):
-    """Features of the first samples by index, in that order whatever the number of processes; of constant size.
-
-    Every process fills the rows of its own samples and leaves the others zero, so the sum over processes is exact.
-    Adding the same samples twice changes nothing, so metrics may share one reservoir and all feed it.
-
-    Args:
-        num_features: D.
-        num_samples: samples that will be drawn in all.
-        reference: of the reference images.
-        max_features: samples that are kept at most.
-    """
-
-    full_state_update = False
-    features: Tensor
-
-    def __init__(self, num_features: int, num_samples: int, reference: ReferenceFeatures, max_features: int) -> None:
-        super().__init__(dist_sync_fn=_sum_over_processes)
-        self.reference = reference
-        self.max_features = max_features
-        self.add_state("features", torch.zeros(min(num_samples, max_features), num_features), dist_reduce_fx="sum")
-
-    def update(self, features: Tensor, indices: Tensor) -> None:
-        """Add features (N, D) of the samples at ``indices`` (N,) int64; those beyond the reservoir are left out."""
-        kept = indices < len(self.features)
-        self.features[indices[kept]] = features[kept].to(self.features.dtype)
-
-    def compute(self) -> Neighbors:
-        """The samples of all processes among the reference images."""
-        return Neighbors(self.features.clone(), self.reference)
-
-
-def _sum_over_processes(state: Tensor, group: Any = None) -> list[Tensor]:
-    """The sum of a state, as the only item of a list: a gather would hold one copy for every process."""
-    total = state.clone()
-    torch.distributed.all_reduce(total, group=group)
-    return [total]
+    @cached_property
+    def nearest_two(self) -> tuple[Tensor, Tensor]:
+        """Distances (M,) of every sample to the nearest reference image and to the second nearest."""
+        reference = self.reference.features.to(self.samples.device)
+        blocks = distance_blocks(self.samples, reference)
+        nearest = torch.cat([block.topk(2, largest=False, sorted=True).values for block in blocks])
+        return nearest[:, 0], nearest[:, 1]

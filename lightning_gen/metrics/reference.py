@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from lightning_gen.files import atomic_path, canonical_json
-from lightning_gen.metrics.extractors import FeatureExtractor
+from lightning_gen.metrics.extractors import FeatureExtractor, Features
 from lightning_gen.metrics.neighbors import ReferenceFeatures
 from lightning_gen.metrics.statistics import FeatureStatistics, GaussianStatistics
 
@@ -27,25 +27,37 @@ class ReferenceImages(NamedTuple):
     Attributes:
         dataset: name of the set.
         split: of the set.
-        images: (N, C, H, W) uint8.
-        digest: SHA-256 (hexadecimal) of the shape and the pixels.
+        size: number N of images.
+        digest: SHA-256 (hexadecimal) of their content.
+        read: (first, last + 1) -> uint8 images (M, C, H, W).
+        labels: (N,) int64, or None.
+        facts: what else identifies them, JSON-able.
     """
 
     dataset: str
     split: str
-    images: Tensor
+    size: int
     digest: str
+    read: Callable[[int, int], Tensor]
+    labels: Tensor | None = None
+    facts: Mapping[str, Any] = {}
 
     @classmethod
-    def of(cls, dataset: str, split: str, images: Tensor) -> ReferenceImages:
-        """The images with their digest."""
+    def of(cls, dataset: str, split: str, images: Tensor, labels: Tensor | None = None) -> ReferenceImages:
+        """Images (N, C, H, W) uint8 in memory; the digest is of their shape and pixels."""
         content = hashlib.sha256(f"uint8{tuple(images.shape)}".encode())
         content.update(images.contiguous().cpu().numpy().data)
-        return cls(dataset, split, images, content.hexdigest())
+        return cls(dataset, split, len(images), content.hexdigest(), lambda start, end: images[start:end], labels)
 
     def protocol(self) -> dict[str, Any]:
         """What identifies the reference."""
-        return {"dataset": self.dataset, "split": self.split, "size": len(self.images), "digest": self.digest}
+        return {"dataset": self.dataset, "split": self.split, "size": self.size, "digest": self.digest, **self.facts}
+
+    def batches(self) -> Iterator[tuple[Tensor, slice]]:
+        """All images, `BATCH_SIZE` at a time, and where they are."""
+        for start in range(0, self.size, BATCH_SIZE):
+            part = slice(start, min(start + BATCH_SIZE, self.size))
+            yield self.read(part.start, part.stop), part
 
 
 class Reference(NamedTuple):
@@ -55,54 +67,178 @@ class Reference(NamedTuple):
         statistics: mean and covariance of the features of all images.
         features: of at most ``max_features`` images, evenly spaced.
         class_counts: (K,) int64, how many of all images the extractor puts into each of its classes.
+        spatial_statistics: mean and covariance of the spatial features of all images.
+        class_statistics: mean and covariance of the features of each class of the set's labels.
     """
 
     statistics: GaussianStatistics | None = None
     features: ReferenceFeatures | None = None
     class_counts: Tensor | None = None
+    spatial_statistics: GaussianStatistics | None = None
+    class_statistics: list[GaussianStatistics] | None = None
+
+
+Arrays = dict[str, np.ndarray]
+
+
+class Part:
+    """One field of a `Reference` while images stream by, and as arrays in a file.
+
+    Attributes:
+        keys: names of the arrays.
+        suffix: of the file's name.
+    """
+
+    keys: tuple[str, ...]
+    suffix = ""
+
+    def __init__(self, images: ReferenceImages, extractor: FeatureExtractor, max_features: int) -> None:
+        raise NotImplementedError
+
+    def update(self, output: Features, part: slice) -> None:
+        """Add the features of the images at ``part``."""
+        raise NotImplementedError
+
+    def arrays(self) -> Arrays:
+        """What a file keeps."""
+        raise NotImplementedError
+
+    @staticmethod
+    def restore(arrays: Mapping[str, np.ndarray]) -> Any:
+        """The field from the file's arrays."""
+        raise NotImplementedError
+
+
+class _Statistics(Part):
+    keys = ("n", "mean", "covariance", "factor")
+    spatial = False
+
+    def __init__(self, images: ReferenceImages, extractor: FeatureExtractor, max_features: int) -> None:
+        number = extractor.num_spatial if self.spatial else extractor.num_features
+        assert number is not None
+        self.sums = FeatureStatistics(number, sync_on_compute=False).to(_device(extractor))
+
+    def update(self, output: Features, part: slice) -> None:
+        features = output.spatial if self.spatial else output.features
+        assert features is not None
+        self.sums.update(features)
+
+    def arrays(self) -> Arrays:
+        return _statistics_arrays(self.sums.compute())
+
+    @staticmethod
+    def restore(arrays: Mapping[str, np.ndarray]) -> GaussianStatistics:
+        return _restore_statistics(arrays)
+
+
+class _SpatialStatistics(_Statistics):
+    suffix = "-spatial"
+    spatial = True
+
+
+class _Features(Part):
+    keys = ("features",)
+
+    def __init__(self, images: ReferenceImages, extractor: FeatureExtractor, max_features: int) -> None:
+        number = min(max_features, images.size)
+        self.kept = torch.zeros(images.size, dtype=torch.bool)
+        self.kept[torch.arange(number) * images.size // number] = True
+        self.features: list[Tensor] = []
+
+    def update(self, output: Features, part: slice) -> None:
+        self.features.append(output.features[self.kept[part].to(output.features.device)].cpu())
+
+    def arrays(self) -> Arrays:
+        return {"features": torch.cat(self.features).numpy()}
+
+    @staticmethod
+    def restore(arrays: Mapping[str, np.ndarray]) -> ReferenceFeatures:
+        return ReferenceFeatures(torch.from_numpy(arrays["features"]))
+
+
+class _ClassCounts(Part):
+    keys = ("class_counts",)
+    suffix = "-classes"
+
+    def __init__(self, images: ReferenceImages, extractor: FeatureExtractor, max_features: int) -> None:
+        assert extractor.num_classes is not None
+        self.counts = torch.zeros(extractor.num_classes, dtype=torch.int64, device=_device(extractor))
+
+    def update(self, output: Features, part: slice) -> None:
+        assert output.logits is not None
+        self.counts += output.logits.argmax(1).bincount(minlength=len(self.counts))
+
+    def arrays(self) -> Arrays:
+        return {"class_counts": self.counts.cpu().numpy()}
+
+    @staticmethod
+    def restore(arrays: Mapping[str, np.ndarray]) -> Tensor:
+        return torch.from_numpy(arrays["class_counts"])
+
+
+class _ClassStatistics(Part):
+    keys = ("n", "mean", "covariance")
+
+    def __init__(self, images: ReferenceImages, extractor: FeatureExtractor, max_features: int) -> None:
+        assert images.labels is not None
+        self.labels = images.labels
+        classes = int(images.labels.max()) + 1
+        make = FeatureStatistics(extractor.num_features, sync_on_compute=False).to(_device(extractor))
+        self.sums = [make.clone() for _ in range(classes)]
+
+    def update(self, output: Features, part: slice) -> None:
+        labels = self.labels[part].to(output.features.device)
+        for label in labels.unique().tolist():
+            self.sums[label].update(output.features[labels == label])
+
+    def arrays(self) -> Arrays:
+        classes = [sums.compute() for sums in self.sums]
+        return {
+            "n": np.array([each.n for each in classes]),
+            "mean": torch.stack([each.mean for each in classes]).numpy(),
+            "covariance": torch.stack([each.covariance for each in classes]).numpy(),
+        }
+
+    @staticmethod
+    def restore(arrays: Mapping[str, np.ndarray]) -> list[GaussianStatistics]:
+        sums = (arrays["n"].tolist(), torch.from_numpy(arrays["mean"]), torch.from_numpy(arrays["covariance"]))
+        return [GaussianStatistics(*each) for each in zip(*sums, strict=True)]
+
+
+PARTS: dict[str, type[Part]] = {
+    "statistics": _Statistics,
+    "features": _Features,
+    "class_counts": _ClassCounts,
+    "spatial_statistics": _SpatialStatistics,
+    "class_statistics": _ClassStatistics,
+}
+"""The fields of `Reference`."""
 
 
 def summarize(
-    images: Tensor, extractor: FeatureExtractor, parts: Collection[str], max_features: int = 0
-) -> dict[str, dict[str, np.ndarray]]:
+    images: ReferenceImages, extractor: FeatureExtractor, parts: Collection[str], max_features: int = 0
+) -> dict[str, Arrays]:
     """Parts of a `Reference` as arrays, by one pass of this process alone, on the extractor's device.
 
     Args:
-        images: (N, C, H, W) uint8.
-        extractor: with classes if ``class_counts`` is asked for.
+        images: with labels if ``class_statistics`` is asked for.
+        extractor: with what the parts are made of.
         parts: names of fields of `Reference`.
         max_features: images, from first to last in even steps, whose features are kept.
     """
-    device = next(extractor.parameters()).device
-    statistics = FeatureStatistics(extractor.num_features, sync_on_compute=False).to(device)
-    kept = torch.zeros(len(images), dtype=torch.bool)
-    if "features" in parts:
-        number = min(max_features, len(images))
-        kept[torch.arange(number) * len(images) // number] = True
-    features = []
-    counts = torch.zeros(extractor.num_classes or 0, dtype=torch.int64, device=device)
+    making = {name: PARTS[name](images, extractor, max_features) for name in parts}
     with torch.inference_mode():
-        for start in range(0, len(images), BATCH_SIZE):
-            output = extractor(images[start : start + BATCH_SIZE].to(device))
-            if "statistics" in parts:
-                statistics.update(output.features)
-            if "class_counts" in parts:
-                assert output.logits is not None
-                counts += output.logits.argmax(1).bincount(minlength=len(counts))
-            features.append(output.features[kept[start : start + BATCH_SIZE].to(device)].cpu())
-    summary: dict[str, dict[str, np.ndarray]] = {}
-    if "statistics" in parts:
-        summary["statistics"] = _statistics_arrays(statistics.compute())
-    if "features" in parts:
-        summary["features"] = {"features": torch.cat(features).numpy()}
-    if "class_counts" in parts:
-        summary["class_counts"] = {"class_counts": counts.cpu().numpy()}
-    return summary
+        for batch, part in images.batches():
+            output = extractor(batch.to(_device(extractor)))
+            for each in making.values():
+                each.update(output, part)
+    return {name: part.arrays() for name, part in making.items()}
 
 
 def compute_statistics(images: Tensor, extractor: FeatureExtractor) -> GaussianStatistics:
     """Statistics of the features of uint8 images (N, C, H, W), in this process alone, on the extractor's device."""
-    return _restore_statistics(summarize(images, extractor, ["statistics"])["statistics"])
+    reference = ReferenceImages("", "", len(images), "", lambda start, end: images[start:end])
+    return _restore_statistics(summarize(reference, extractor, ["statistics"])["statistics"])
 
 
 def load_reference(
@@ -127,41 +263,32 @@ def load_reference(
     identity = canonical_json({"images": images.digest, "extractor": extractor.protocol(), "version": 1})
     key = hashlib.sha256(identity.encode()).hexdigest()[:24]
     stem = f"{images.dataset}-{images.split}-{extractor.name}-{key}"
-    names = {"statistics": stem, "features": f"{stem}-features-{max_features}", "class_counts": f"{stem}-classes"}
-    paths = {part: cache_dir / f"{names[part]}.npz" for part in parts}
+    suffixes = {name: part.suffix for name, part in PARTS.items()}
+    suffixes["features"] = f"-features-{max_features}"
+    if "class_statistics" in parts:
+        assert images.labels is not None
+        labels = hashlib.sha256(images.labels.cpu().numpy().tobytes()).hexdigest()
+        suffixes["class_statistics"] = f"-labels-{labels[:12]}"
+    paths = {part: cache_dir / f"{stem}{suffixes[part]}.npz" for part in parts}
     cache_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(cache_dir / f"{stem}.lock"):
-        found = {part: arrays for part, path in paths.items() if (arrays := _read(path, _KEYS[part])) is not None}
+        found = {part: arrays for part, path in paths.items() if (arrays := _read(path, PARTS[part].keys)) is not None}
         missing = paths.keys() - found.keys()
         if missing:
-            computed = summarize(images.images, extractor, missing, max_features)
+            computed = summarize(images, extractor, missing, max_features)
             for part, arrays in computed.items():
                 with atomic_path(paths[part]) as temporary, temporary.open("wb") as file:
                     np.savez(file, identity=np.frombuffer(identity.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
             found |= computed
-    return _restore(found)
+    return Reference(**{part: PARTS[part].restore(arrays) for part, arrays in found.items()})
 
 
-_KEYS = {
-    "statistics": ("n", "mean", "covariance", "factor"),
-    "features": ("features",),
-    "class_counts": ("class_counts",),
-}
+def _device(extractor: FeatureExtractor) -> torch.device:
+    return next(extractor.parameters()).device
 
 
-def _restore(found: Mapping[str, Mapping[str, np.ndarray]]) -> Reference:
-    reference = Reference()
-    if "statistics" in found:
-        reference = reference._replace(statistics=_restore_statistics(found["statistics"]))
-    if "features" in found:
-        features = torch.from_numpy(found["features"]["features"])
-        reference = reference._replace(features=ReferenceFeatures(features))
-    if "class_counts" in found:
-        reference = reference._replace(class_counts=torch.from_numpy(found["class_counts"]["class_counts"]))
-    return reference
-
-
-def _statistics_arrays(statistics: GaussianStatistics) -> dict[str, np.ndarray]:
+def _statistics_arrays(statistics: GaussianStatistics) -> Arrays:
+    assert statistics.n is not None
     tensors = {"mean": statistics.mean, "covariance": statistics.covariance, "factor": statistics.factor}
     return {"n": np.array(statistics.n), **{key: tensor.numpy() for key, tensor in tensors.items()}}
 
@@ -171,7 +298,7 @@ def _restore_statistics(arrays: Mapping[str, np.ndarray]) -> GaussianStatistics:
     return GaussianStatistics(int(arrays["n"]), mean, covariance, factor)
 
 
-def _read(path: Path, keys: Collection[str]) -> dict[str, np.ndarray] | None:
+def _read(path: Path, keys: Collection[str]) -> Arrays | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in keys}

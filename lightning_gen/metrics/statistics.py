@@ -14,13 +14,13 @@ class GaussianStatistics:
     """Mean and covariance of n feature vectors of dimension D.
 
     Args:
-        n: number of vectors, at least 2.
+        n: number of vectors, at least 2; None where a file does not say.
         mean: (D,) float64.
         covariance: (D, D) float64, unbiased (divided by n - 1).
         factor: what the property `factor` computes, where it is known already.
     """
 
-    def __init__(self, n: int, mean: Tensor, covariance: Tensor, factor: Tensor | None = None) -> None:
+    def __init__(self, n: int | None, mean: Tensor, covariance: Tensor, factor: Tensor | None = None) -> None:
         self.n = n
         self.mean = mean
         self.covariance = covariance
@@ -35,7 +35,7 @@ class GaussianStatistics:
         square roots would not be small, are left out.
         """
         eigenvalues, eigenvectors = torch.linalg.eigh(self.covariance)
-        rank = min(self.n - 1, len(eigenvalues))
+        rank = len(eigenvalues) if self.n is None else min(self.n - 1, len(eigenvalues))
         roots = eigenvalues[-rank:].clamp_min(0).sqrt()
         return (eigenvectors[:, -rank:] * roots).T.contiguous()
 
@@ -74,10 +74,23 @@ class FeatureStatistics(torchmetrics.Metric):
         Raises:
             ValueError: fewer than two features were added.
         """
-        n = int(self.count)
-        if n < 2:
-            raise ValueError(f"a covariance needs at least two feature vectors, not {n}")
-        total, outer = self.total.cpu(), self.outer.cpu()
-        mean = total / n
-        covariance = (outer - torch.outer(total, mean)) / (n - 1)
-        return GaussianStatistics(n, mean, (covariance + covariance.T) / 2)
+        return gaussian_statistics(self.count, self.total.cpu(), self.outer.cpu())
+
+
+def gaussian_statistics(count: Tensor, total: Tensor, outer: Tensor) -> GaussianStatistics:
+    """Statistics from sums.
+
+    Args:
+        count: () number of vectors.
+        total: (D,) float64, their sum.
+        outer: (D, D) float64, the sum of their outer products.
+
+    Raises:
+        ValueError: fewer than two vectors.
+    """
+    n = int(count)
+    if n < 2:
+        raise ValueError(f"a covariance needs at least two feature vectors, not {n}")
+    mean = total / n
+    covariance = (outer - torch.outer(total, mean)) / (n - 1)
+    return GaussianStatistics(n, mean, (covariance + covariance.T) / 2)

@@ -10,6 +10,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import protocol_hash
 from lightning_gen.metrics.evaluator import Drawn, Evaluator
 from lightning_gen.metrics.extractors.random_convolution import RandomExtractor
+from lightning_gen.metrics.inception_score import InceptionScore
 
 
 def make(tmp_path: Path, **options: Any) -> Evaluator:
@@ -38,21 +39,30 @@ def evaluate(evaluator: Evaluator, reference: torch.Tensor | None = None, **opti
     return evaluator.evaluate(noise, **{"images_seen": 0, "weights": "raw", "sampler": {}, **options})
 
 
-def test_every_sample_is_drawn_once_whatever_the_number_of_processes(tmp_path: Path) -> None:
-    def drawn(rank: int, world_size: int) -> dict[int, bytes]:
-        evaluator, blocks = make(tmp_path), {}
-        for first in range(rank * 16, 50, world_size * 16):
-            block, indices, _ = evaluator._draw_block(noise, first)
-            blocks.update({int(i): image.numpy().tobytes() for i, image in zip(indices, block, strict=True)})
-        return blocks
+def test_every_sample_is_drawn_once_whatever_the_number_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[int, bytes] = {}
+    update = InceptionScore.update
 
-    alone = drawn(0, 1)
+    def noted(self: InceptionScore, features: Any, indices: torch.Tensor, labels: Any = None) -> None:
+        assert not set(indices.tolist()) & seen.keys()
+        seen.update({int(i): row.numpy().tobytes() for i, row in zip(indices, features.features, strict=True)})
+        update(self, features, indices, labels)
+
+    monkeypatch.setattr(InceptionScore, "update", noted)
+
+    def drawn(world_size: int) -> dict[int, bytes]:
+        seen.clear()
+        for rank in range(world_size):
+            evaluate(make(tmp_path, metrics=["inception_score"]), rank=rank, world_size=world_size)
+        return dict(seen)
+
+    alone = drawn(1)
     assert sorted(alone) == list(range(50))
     assert len(set(alone.values())) == 50
     for world_size in (2, 3, 7):
-        ranks = [drawn(rank, world_size) for rank in range(world_size)]
-        assert sum(map(len, ranks)) == 50
-        assert {key: value for rank in ranks for key, value in rank.items()} == alone
+        assert drawn(world_size) == alone
 
 
 def test_scores_repeat_and_follow_the_seed(tmp_path: Path) -> None:

@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.error import URLError
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
 from lightning_gen.errors import UserError
+from lightning_gen.metrics.base import score_metrics
 from lightning_gen.metrics.extractors import Features, create_extractor, inception
 from lightning_gen.metrics.extractors.base import sha256_of_file
-from lightning_gen.metrics.extractors.inception import InceptionExtractor, resize_tf1_bilinear
+from lightning_gen.metrics.extractors.inception import InceptionExtractor, resize_clean, resize_tf1_bilinear
 from lightning_gen.metrics.frechet import frechet_distance
 from lightning_gen.metrics.statistics import FeatureStatistics
 from tests.metrics.inception_weights import make_inception_weights, photograph_crops, torch_fidelity_inception
@@ -113,16 +116,54 @@ def test_autocast_of_the_caller_changes_nothing(scored: Scored, dtype: torch.dty
     images = scored.images[:2]
     expected = scored.extractor(images)
     with torch.autocast("cpu", dtype=dtype):
-        features, logits = scored.extractor(images)
-    assert torch.equal(features, expected.features)
-    assert torch.equal(logits, expected.logits)
+        found = scored.extractor(images)
+    for values, others in zip(found, expected, strict=True):
+        assert torch.equal(values, others)
 
 
 def test_batching_changes_only_rounding(scored: Scored) -> None:
     assert relative_error(scored.extractor(scored.images[:3]).features, scored.ours.features[:3]) < 1e-4
-    features, logits = scored.extractor(scored.images[:0])
-    assert features.shape == (0, 2048)
-    assert logits.shape == (0, 1008)
+    nothing = scored.extractor(scored.images[:0])
+    assert [values.shape for values in nothing] == [(0, 2048), (0, 1008), (0, 2023)]
+
+
+def test_spatial_features_are_the_maps_of_torch_fidelitys_layer(scored: Scored) -> None:
+    theirs = torch_fidelity_inception(scored.weights)
+    maps = []
+    hook = theirs.Mixed_6d.branch1x1.register_forward_hook(lambda module, inputs, output: maps.append(output))
+    theirs(scored.images[:2])
+    hook.remove()
+    spatial = scored.extractor(scored.images[:2]).spatial
+    assert spatial is not None
+    assert relative_error(spatial, maps[0][:, :7].flatten(1)) < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (32, 48), (64, 64), (299, 299), (512, 700)])
+def test_the_clean_resize_is_pillows_on_floats(shape: tuple[int, int]) -> None:
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (2, 3, *shape), generator=rng, dtype=torch.uint8)
+    expected = [
+        [
+            np.asarray(Image.fromarray(channel.float().numpy(), mode="F").resize((299, 299), Image.Resampling.BICUBIC))
+            for channel in image
+        ]
+        for image in images
+    ]
+    clipped = torch.from_numpy(np.array(expected)).clamp(0, 255)
+    found = resize_clean((images.float() - 128) / 128, 299) * 128 + 128
+    torch.testing.assert_close(found, clipped, rtol=0, atol=5e-3)
+
+
+def test_a_clean_resize_has_a_protocol_and_names_of_its_own(scored: Scored) -> None:
+    clean = create_extractor("inception_clean", weights=str(scored.weights))
+    assert clean.protocol() == {
+        **scored.extractor.protocol(),
+        "name": "inception_clean",
+        "resize": "pil_bicubic_299",
+    }
+    assert score_metrics["frechet_distance"].score_name("inception_clean") == "clean_fid"
+    small = scored.images[:2, :, ::2, ::2]
+    assert relative_error(clean(small).features, scored.extractor(small).features) > 1e-3
 
 
 def test_grey_is_repeated(scored: Scored) -> None:
@@ -143,7 +184,7 @@ def test_images_must_be_uint8(scored: Scored) -> None:
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="this torch has one TF32 switch, without a conv")
 def test_convolutions_run_in_full_float32_and_the_switch_is_put_back(scored: Scored) -> None:
     seen = []
-    hook = scored.extractor.blocks.register_forward_hook(
+    hook = scored.extractor.last_blocks.register_forward_hook(
         lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision)
     )
     before = torch.backends.cudnn.conv.fp32_precision

@@ -11,8 +11,9 @@ from lightning_gen.errors import UserError
 from lightning_gen.metrics import neighbors
 from lightning_gen.metrics.base import ScoringPlan, score_metrics
 from lightning_gen.metrics.extractors import Features, create_extractor
-from lightning_gen.metrics.neighbors import FeatureReservoir, ReferenceFeatures, distance_blocks, neighbor_distances
+from lightning_gen.metrics.neighbors import ReferenceFeatures, distance_blocks, neighbor_distances
 from lightning_gen.metrics.reference import Reference
+from lightning_gen.metrics.shared import FeatureReservoir
 
 NAMES = ("precision", "recall", "density", "coverage", "authenticity")
 
@@ -29,8 +30,8 @@ def scores(samples: Any, reference: Any, order: torch.Tensor | None = None) -> d
         for name in NAMES
     }
     for indices in (torch.arange(len(samples)) if order is None else order).split(7):
-        for metric in metrics.values():
-            metric.update(Features(samples[indices], None), indices)
+        for state in (reservoir, *metrics.values()):
+            state.update(Features(samples[indices], None), indices)
     return {name: metric.compute().value for name, metric in metrics.items()}
 
 
@@ -192,8 +193,8 @@ def test_a_reservoir_keeps_the_first_samples_in_order_and_does_not_grow() -> Non
     samples = cloud(50, 17)
     reservoir = FeatureReservoir(4, 50, ReferenceFeatures(cloud(10, 18)), 20)
     for indices in torch.arange(50).flip(0).split(8):
-        reservoir.update(samples[indices], indices)
-        reservoir.update(samples[indices], indices)
+        reservoir.update(Features(samples[indices], None), indices)
+        reservoir.update(Features(samples[indices], None), indices)
         assert reservoir.features.shape == (20, 4)
     assert torch.equal(reservoir.compute().samples, samples[:20])
     assert FeatureReservoir(4, 12, ReferenceFeatures(cloud(10, 18)), 20).features.shape == (12, 4)

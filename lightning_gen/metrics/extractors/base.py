@@ -19,10 +19,12 @@ class Features(NamedTuple):
     Attributes:
         features: (N, D) float32.
         logits: (N, K) float32 class scores before the softmax, or None where the extractor has no classes.
+        spatial: (N, S) float32 features that keep their place in the image, or None where the extractor has none.
     """
 
     features: Tensor
     logits: Tensor | None
+    spatial: Tensor | None = None
 
 
 class FeatureExtractor(nn.Module):
@@ -35,12 +37,16 @@ class FeatureExtractor(nn.Module):
         name: registry name; part of every score's name and protocol.
         num_features: D of the features.
         num_classes: K of the logits, None without logits.
+        num_spatial: S of the spatial features, None without any.
+        takes_floats: whether float images in [-1, 1] are taken beside uint8 ones, without rounding.
         ranked: False bars the extractor's scores from leaderboards (random weights).
     """
 
     name: ClassVar[str]
     num_features: int
     num_classes: int | None = None
+    num_spatial: int | None = None
+    takes_floats: bool = False
     ranked: bool = True
 
     @abstractmethod

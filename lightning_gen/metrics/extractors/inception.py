@@ -26,6 +26,7 @@ OFFICIAL_SHA256_PREFIX = "6726825d"
 INPUT_SIZE = 299
 NUM_FEATURES = 2048
 NUM_CLASSES = 1008
+SPATIAL_CHANNELS = 7
 BATCH_NORM_EPSILON = 1e-3
 BATCH_NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
 # Images at once on the CPU. The stem's maps are large and leave the caches: 16 took longer per image than 4 on two
@@ -164,9 +165,8 @@ def _stem() -> nn.Sequential:
     )
 
 
-def _blocks() -> nn.Sequential:
-    """Float (N, 192, 35, 35) to (N, 2048, 8, 8), without weights yet."""
-    separated_7x7 = [("branch7x7x3_1", 192), ("branch7x7x3_2", 192, (1, 7)), ("branch7x7x3_3", 192, (7, 1))]
+def _first_blocks() -> nn.Sequential:
+    """Float (N, 192, 35, 35) to (N, 768, 17, 17), without weights yet."""
     return nn.Sequential(
         _mixed_35("Mixed_5b", 192, 32),
         _mixed_35("Mixed_5c", 256, 64),
@@ -181,6 +181,13 @@ def _blocks() -> nn.Sequential:
         _mixed_17("Mixed_6b", 128),
         _mixed_17("Mixed_6c", 160),
         _mixed_17("Mixed_6d", 160),
+    )
+
+
+def _last_blocks() -> nn.Sequential:
+    """Float (N, 768, 17, 17) to (N, 2048, 8, 8), without weights yet."""
+    separated_7x7 = [("branch7x7x3_1", 192), ("branch7x7x3_2", 192, (1, 7)), ("branch7x7x3_3", 192, (7, 1))]
+    return nn.Sequential(
         _mixed_17("Mixed_6e", 192),
         _mixed(
             "Mixed_7a",
@@ -212,12 +219,28 @@ def resize_tf1_bilinear(images: Tensor, size: int) -> Tensor:
     return resized[:, :, :size, :size]
 
 
+def resize_clean(images: Tensor, size: int) -> Tensor:
+    """Bicubic resize with antialiasing and without rounding, as clean-fid does it (Parmar et al. 2022, section 3).
+
+    Pillow's filter (a = -0.5) on floats, one channel at a time, clipped to the range of images.
+
+    Args:
+        images: (N, C, H, W) float in [-1, 127 / 128].
+        size: height and width of the result.
+
+    Returns:
+        (N, C, size, size) in the same range.
+    """
+    return functional.interpolate(images, size=(size, size), mode="bicubic", antialias=True).clamp_(-1, 127 / 128)
+
+
 @extractors.register("inception")
 class InceptionExtractor(FeatureExtractor):
     """The TF-ported Inception-v3 of FID and Inception Score: 2048 pooled features and 1008 logits without their bias.
 
     Takes RGB images of any size; grey ones are repeated to three equal channels. Weights other than the official file's
-    (by SHA-256) are accepted, but their scores are not ranked.
+    (by SHA-256) are accepted, but their scores are not ranked. The spatial features are the first 7 channels of the
+    17x17 maps that sFID takes (``mixed_6/conv`` of the graph; Nash et al. 2021, section 4.3).
 
     Args:
         weights: the weight file; None for ``weights-inception-2015-12-05-6726825d.pth`` in torch's hub cache
@@ -230,12 +253,15 @@ class InceptionExtractor(FeatureExtractor):
     name = "inception"
     num_features = NUM_FEATURES
     num_classes = NUM_CLASSES
+    num_spatial = SPATIAL_CHANNELS * 17 * 17
+    resize_name = f"tf1_bilinear_{INPUT_SIZE}"
 
     def __init__(self, weights: str | Path | None = None) -> None:
         super().__init__()
         path = _cached_weights() if weights is None else Path(weights).expanduser()
         self.stem = _stem()
-        self.blocks = _blocks()
+        self.first_blocks = _first_blocks()
+        self.last_blocks = _last_blocks()
         convolutions = [module for module in self.modules() if isinstance(module, FoldedConvolution)]
         shapes = {"fc.weight": torch.Size([NUM_CLASSES, NUM_FEATURES]), "fc.bias": torch.Size([NUM_CLASSES])}
         for convolution in convolutions:
@@ -249,7 +275,7 @@ class InceptionExtractor(FeatureExtractor):
         self.ranked = self.weights_sha256.startswith(OFFICIAL_SHA256_PREFIX)
 
     def forward(self, images: Tensor) -> Features:
-        """Features (N, 2048) >= 0 and logits (N, 1008), float32, of uint8 images (N, 3 or 1, H, W).
+        """Features (N, 2048) and spatial ones (N, 2023) >= 0 and logits (N, 1008), of uint8 images (N, 3 or 1, H, W).
 
         Raises:
             TypeError: the images are not uint8.
@@ -258,8 +284,7 @@ class InceptionExtractor(FeatureExtractor):
             raise TypeError(f"Inception takes uint8 images, not {images.dtype}")
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False), _float32_convolutions():
             results = [self._extract(chunk) for chunk in _chunks(images, BLOCKS_CHUNK)]
-        features, logits = (torch.cat(parts) for parts in zip(*results, strict=True))
-        return Features(features, logits)
+        return Features(*(torch.cat(parts) for parts in zip(*results, strict=True)))
 
     def protocol(self) -> dict[str, Any]:
         """Name, weights, layer, resize, and which logits."""
@@ -267,7 +292,7 @@ class InceptionExtractor(FeatureExtractor):
             "name": self.name,
             "weights_sha256": self.weights_sha256,
             "layer": f"pool_{NUM_FEATURES}",
-            "resize": f"tf1_bilinear_{INPUT_SIZE}",
+            "resize": self.resize_name,
             "logits": "unbiased",
         }
 
@@ -279,20 +304,38 @@ class InceptionExtractor(FeatureExtractor):
                 "3 channels or use metrics=none"
             )
 
-    def _extract(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        maps = torch.cat([self.stem(_network_input(chunk)) for chunk in _chunks(images, STEM_CHUNK)])
-        features = self.blocks(maps).mean((2, 3), keepdim=True)
-        return features.flatten(1), functional.conv2d(features, self.head).flatten(1)
+    def resize(self, images: Tensor) -> Tensor:
+        """Images (N, C, 299, 299) of images (N, C, H, W), both float in [-1, 127 / 128]."""
+        return resize_tf1_bilinear(images, INPUT_SIZE)
+
+    def _extract(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        maps = torch.cat([self.stem(self._network_input(chunk)) for chunk in _chunks(images, STEM_CHUNK)])
+        maps = self.first_blocks(maps)
+        features = self.last_blocks(maps).mean((2, 3), keepdim=True)
+        logits = functional.conv2d(features, self.head).flatten(1)
+        # The first branch of the block is that convolution.
+        return features.flatten(1), logits, maps[:, :SPATIAL_CHANNELS].flatten(1)
+
+    def _network_input(self, images: Tensor) -> Tensor:
+        """Float (N, 3, 299, 299) in [-1, 1), channels last, from uint8 (N, 3 or 1, H, W)."""
+        resized = self.resize(images.float().sub_(128).div_(128))
+        return resized.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+@extractors.register("inception_clean")
+class CleanInceptionExtractor(InceptionExtractor):
+    """The same network behind clean-fid's resize: a protocol of its own, whose distance is ``clean_fid``."""
+
+    name = "inception_clean"
+    resize_name = f"pil_bicubic_{INPUT_SIZE}"
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Images (N, C, 299, 299) of images (N, C, H, W), both float in [-1, 127 / 128]."""
+        return resize_clean(images, INPUT_SIZE)
 
 
 def _chunks(images: Tensor, size: int) -> tuple[Tensor, ...]:
     return images.split(size) if images.device.type == "cpu" else (images,)
-
-
-def _network_input(images: Tensor) -> Tensor:
-    """Float (N, 3, 299, 299) in [-1, 1), channels last, from uint8 (N, 3 or 1, H, W)."""
-    resized = resize_tf1_bilinear(images.float().sub_(128).div_(128), INPUT_SIZE)
-    return resized.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager

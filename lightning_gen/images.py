@@ -18,6 +18,11 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32).div_(127.5).sub_(1.0)
 
 
+def as_float(images: Tensor) -> Tensor:
+    """Images as float32 in [-1, 1]: uint8 ones by `to_float`, others as they are."""
+    return to_float(images) if images.dtype == torch.uint8 else images.to(torch.float32)
+
+
 def dequantize(images: Tensor, rng: torch.Generator) -> Tensor:
     """Images from uint8 to float32 [-1, 1) with uniform noise of one grey level: ``(x + u) / 128 - 1``, u ~ U[0, 1).
 

@@ -124,21 +124,13 @@ class ScoreMetric(torchmetrics.Metric):
 class WalkMetric(ScoreMetric):
     """A score of pairs of images that are a small step in latent space apart, instead of samples.
 
+    Its ``update`` gets features (N, 2, D) of N pairs, and no labels.
+
     Attributes:
         step: length of the step, as a part of the way between two latents.
     """
 
     step: float
-
-    @abstractmethod
-    def update_pairs(self, first: Features, second: Features, indices: Tensor) -> None:
-        """Add pairs.
-
-        Args:
-            first: features of N images.
-            second: features of the images one step on.
-            indices: (N,) int64, which of all ``num_samples`` pairs they are.
-        """
 
 
 def sum_over_processes(state: Tensor, group: Any = None) -> list[Tensor]:

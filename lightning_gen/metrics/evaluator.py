@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_gen.errors import UserError
 from lightning_gen.images import to_uint8
 from lightning_gen.metrics.base import SCORING_VERSION, Score, ScoreMetric, ScoringPlan, WalkMetric, score_metrics
-from lightning_gen.metrics.extractors import create_extractor
+from lightning_gen.metrics.extractors import Features, create_extractor
 from lightning_gen.metrics.neighbors import DENSITY_NEIGHBORS
 from lightning_gen.metrics.reference import Reference, ReferenceImages, load_reference
 from lightning_gen.metrics.shared import NUM_SEGMENTS, SharedOptions, SharedState, make_shared
@@ -286,23 +286,24 @@ class Evaluator:
     ) -> list[Score]:
         """Score samples from anywhere; see `evaluate`."""
         metrics, shared = self._new_metrics()
-        walkers = {name: metric for name, metric in metrics.items() if isinstance(metric, WalkMetric)}
+        walkers = [metric for metric in metrics.values() if isinstance(metric, WalkMetric)]
+        of_samples = [metric for metric in metrics.values() if not isinstance(metric, WalkMetric)]
         with torch.no_grad():
             for first in range(rank * self.block_size, self.num_samples, world_size * self.block_size):
                 number = min(self.block_size, self.num_samples - first)
                 indices = torch.arange(first, first + number, device=self.device)
-                if len(walkers) < len(metrics):
+                if of_samples:
                     drawn = source.draw(first, number)
                     images = drawn.images if drawn.images.dtype == torch.uint8 else to_uint8(drawn.images)
                     features = self.extractor(images.to(self.device))
-                    asked_for = None if drawn.labels is None else drawn.labels.to(self.device)
-                    for state in (*shared.values(), *metrics.values()):
-                        state.update(features, indices, asked_for)
-                for walker in walkers.values():
+                    labels = None if drawn.labels is None else drawn.labels.to(self.device)
+                    for state in (*shared.values(), *of_samples):
+                        state.update(features, indices, labels)
+                for walker in walkers:
                     assert source.walk is not None
-                    here, further = source.walk(first, number, walker.step)
-                    features = self.extractor(here.to(self.device))
-                    walker.update_pairs(features, self.extractor(further.to(self.device)), indices)
+                    pairs = (images.to(self.device) for images in source.walk(first, number, walker.step))
+                    ends = torch.stack([self.extractor(images).features for images in pairs], 1)
+                    walker.update(Features(ends, None), indices)
                 progress(first + number)
         return [self._score(name, metric, source) for name, metric in metrics.items()]
 

@@ -94,10 +94,11 @@ class PathLength(WalkMetric):
         """The step and the quantiles kept."""
         return {"step": self.step, "kept": list(KEPT_SHARE)}
 
-    def update_pairs(self, first: Features, second: Features, indices: Tensor) -> None:
-        """Add features (N, D) at the walks' points and one step on."""
-        squares = (first.features - second.features).double().square().sum(1)
-        self.distances[indices] = squares / self.step**2
+    def update(self, features: Features, indices: Tensor, labels: Tensor | None = None) -> None:
+        """Add features (N, 2, D) at the walks' points and one step on."""
+        del labels
+        first, second = features.features.unbind(1)
+        self.distances[indices] = (first - second).double().square().sum(1) / self.step**2
 
     def compute(self) -> ScoreValue:
         """Mean and standard error over the pairs of all processes, but the outermost."""

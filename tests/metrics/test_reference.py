@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import distributed
 
-from lightning_gen.metrics.base import Score
+from lightning_gen.metrics.base import Score, score_metrics
 from lightning_gen.metrics.evaluator import Drawn, Evaluator
 from lightning_gen.metrics.extractors import create_extractor
 from lightning_gen.metrics.extractors.random_convolution import RandomExtractor
@@ -19,6 +19,7 @@ from tests.conftest import forked
 PARTS = ("statistics", "features", "class_counts")
 NEIGHBOR_SCORES = ("precision", "recall", "density", "coverage", "authenticity")
 ALL = ("frechet_distance", *NEIGHBOR_SCORES, "class_accuracy", "class_kl", "missing_modes")
+EVERY = tuple(name for name in score_metrics if not name.startswith("test_"))
 
 
 def images(count: int = 150, seed: int = 0) -> torch.Tensor:
@@ -31,12 +32,24 @@ def noise(number: int, rng: torch.Generator) -> Drawn:
     return Drawn(torch.rand(number, 1, 8, 8, generator=rng) * 2 - 1, labels)
 
 
+def walk(number: int, step: float, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    start = torch.rand(number, 1, 8, 8, generator=rng)
+    return start, start + step * torch.rand(number, 1, 8, 8, generator=rng)
+
+
 def evaluate(tmp_path: Path, *metrics: str, rank: int = 0, world_size: int = 1, **options: Any) -> list[Score]:
     defaults = {"num_samples": 101, "block_size": 16, "max_features": 70, "cache_dir": tmp_path}
     evaluator = Evaluator({"name": "random", "num_features": 8}, metrics, **{**defaults, **options})
-    evaluator.set_reference("noise", images())
+    evaluator.set_reference("noise", images(), torch.arange(150) % 10)
     return evaluator.evaluate(
-        noise, images_seen=0, weights="raw", sampler={}, labels={"law": "flat"}, rank=rank, world_size=world_size
+        noise,
+        images_seen=0,
+        weights="raw",
+        sampler={},
+        labels={"law": "flat"},
+        walk=walk,
+        rank=rank,
+        world_size=world_size,
     )
 
 
@@ -156,20 +169,25 @@ def _evaluate_rank(folder: Path, rank: int, world_size: int) -> None:
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous{world_size}", rank=rank, world_size=world_size
     )
-    scores = evaluate(folder, *ALL, rank=rank, world_size=world_size)
+    scores = evaluate(folder, *EVERY, rank=rank, world_size=world_size, error_bars=True)
     (folder / f"{world_size}-{rank}.json").write_text(json.dumps([score.to_json() for score in scores]))
     distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_scores_are_equal_at_any_number_of_processes(tmp_path: Path, world_size: int) -> None:
-    alone = [score.to_json() for score in evaluate(tmp_path, *ALL)]
-    assert 0 < alone[2]["value"] < 1
+def test_every_score_is_equal_at_any_number_of_processes(tmp_path: Path, world_size: int) -> None:
+    assert len(EVERY) >= 18
+    alone = [score.to_json() for score in evaluate(tmp_path, *EVERY, error_bars=True)]
     processes = [forked(_evaluate_rank, tmp_path, rank, world_size) for rank in range(world_size)]
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
+    exact = {"recall", "precision", "density", "coverage", "authenticity", "class_accuracy", "missing_modes"}
     for rank in range(world_size):
         together = json.loads((tmp_path / f"{world_size}-{rank}.json").read_text())
-        assert together[0]["value"] == pytest.approx(alone[0]["value"], rel=1e-9)
-        assert together[1:] == alone[1:], "sums of whole numbers and of zeros are exact"
+        for one, other in zip(alone, together, strict=True):
+            assert other["value"] == pytest.approx(one["value"], rel=1e-9), one["name"]
+            assert other["std"] == (None if one["std"] is None else pytest.approx(one["std"], rel=1e-6))
+            assert {**other, "value": 0, "std": 0} == {**one, "value": 0, "std": 0}
+            if one["protocol"]["metric"]["name"] in exact:
+                assert other["value"] == one["value"], "sums of whole numbers and of zeros are exact"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from lightning_gen.errors import UserError, first_line
-from lightning_gen.images import to_float
+from lightning_gen.images import as_float
 from lightning_gen.metrics.extractors.base import FeatureExtractor, Features, extractors, sha256_of_file
 
 WEIGHTS_DIR = Path(__file__).with_name("weights")
@@ -58,6 +58,7 @@ class LeNetExtractor(FeatureExtractor):
     weights_name: ClassVar[str]
     num_features = LeNet.num_features
     num_classes = LeNet.num_classes
+    takes_floats = True
 
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
@@ -73,10 +74,10 @@ class LeNetExtractor(FeatureExtractor):
         self.weights_sha256 = sha256_of_file(path)
 
     def forward(self, images: Tensor) -> Features:
-        """Features (N, 84) and logits (N, 10) of uint8 images (N, 1, H, W) with H = W = 28 or 32."""
+        """Features (N, 84) and logits (N, 10) of images (N, 1, H, W) with H = W = 28 or 32."""
         margin = (INPUT_SIZE - images.shape[-1]) // 2
         with torch.autocast(images.device.type, enabled=False):
-            return self.network(to_float(pad(images, [margin] * 4)))
+            return self.network(pad(as_float(images), [margin] * 4, value=-1.0))
 
     def protocol(self) -> dict[str, Any]:
         """Name, weights, layer and preprocessing."""

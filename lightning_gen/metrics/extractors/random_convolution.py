@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_gen.images import to_float
+from lightning_gen.images import as_float
 from lightning_gen.metrics.extractors.base import FeatureExtractor, Features, extractors
 from lightning_gen.seeds import make_rng
 
@@ -25,6 +25,8 @@ class RandomExtractor(FeatureExtractor):
     name = "random"
     ranked = False
     num_classes = 10
+    num_spatial = 8
+    takes_floats = True
 
     def __init__(self, num_features: int = 16, seed: int = 0) -> None:
         super().__init__()
@@ -35,11 +37,13 @@ class RandomExtractor(FeatureExtractor):
         self.classes = nn.Parameter(torch.randn(self.num_classes, num_features, generator=rng))
 
     def forward(self, images: Tensor) -> Features:
-        """Features (N, D) and logits (N, 10) of uint8 images (N, C, H, W); channels are averaged."""
+        """Features (N, D), logits (N, 10) and spatial features (N, 8) of images (N, C, H, W); channels are averaged."""
         with torch.autocast(images.device.type, enabled=False):
-            grey = to_float(images).mean(1, keepdim=True)
-            features = nn.functional.conv2d(grey, self.kernel, stride=2).relu().mean((2, 3))
-            return Features(features, features @ self.classes.T)
+            grey = as_float(images).mean(1, keepdim=True)
+            maps = nn.functional.conv2d(grey, self.kernel, stride=2).relu()
+            features = maps.mean((2, 3))
+            quarters = nn.functional.adaptive_avg_pool2d(maps[:, :2], 2).flatten(1)
+            return Features(features, features @ self.classes.T, quarters)
 
     def protocol(self) -> dict[str, Any]:
         """Name, size and digest of the random weights."""

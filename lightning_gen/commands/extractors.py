@@ -131,7 +131,7 @@ def list_extractors(
     if as_json:
         print_json({"folder": str(folder), "extractors": rows, "skipped": problems})
         return
-    table = Table("name", "origin", "data", "network", "images", "classes", "features", "accuracy", "sha256", box=None)
+    table = Table("name", "origin", "data", "images", "classes", "features", "accuracy", "sha256", box=None)
     for column in table.columns:
         column.no_wrap = True
     for row in rows:
@@ -140,7 +140,6 @@ def list_extractors(
             row["name"],
             row["origin"],
             row["data"],
-            row["architecture"],
             shape,
             str(row["num_classes"]),
             str(row["dimension"]),

@@ -140,7 +140,10 @@ class CLIPExtractor(FidelityExtractor):
         file = f"{full}-{sha256}.pt"
         path = published_weights(fidelity.MODEL_URLS[full], sha256, file, "CLIP", weights)
         try:
-            network: Any = fidelity.FeatureExtractorCLIP(full, ["clip"], feature_extractor_weights_path=str(path))
+            with warnings.catch_warnings():
+                # The published files are TorchScript, which torch wants to see gone.
+                warnings.simplefilter("ignore", FutureWarning)
+                network: Any = fidelity.FeatureExtractorCLIP(full, ["clip"], feature_extractor_weights_path=str(path))
         # Whatever a file that is no TorchScript archive of CLIP makes of the loader.
         except Exception as error:
             raise UserError(

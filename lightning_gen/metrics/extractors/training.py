@@ -53,7 +53,7 @@ class Recipe:
 
 
 def make_recipe(architecture: str, num_images: int, epochs: int | None = None, **options: Any) -> Recipe:
-    """The recipe of an architecture.
+    """The recipe of an architecture; sets of less than 2,048 (LeNet) or 8,192 images (ResNet) get smaller batches.
 
     Args:
         architecture: a name in `ARCHITECTURES`.
@@ -71,14 +71,14 @@ def make_recipe(architecture: str, num_images: int, epochs: int | None = None, *
     if epochs is not None and epochs < 1:
         raise UserError(f"--epochs must be at least 1, not {epochs}")
     lenet = architecture == "lenet"
-    batch_size = min(64 if lenet else 256, num_images)
+    batch_size = min(64 if lenet else 256, max(16, num_images // 32), num_images)
     least = math.ceil(MINIMUM_UPDATES / (num_images // batch_size))
     return Recipe(
         architecture=architecture,
         optimizer="adam" if lenet else "sgd",
         epochs=epochs or max(12 if lenet else 16, least),
         batch_size=batch_size,
-        learning_rate=2e-3 if lenet else 0.2,
+        learning_rate=2e-3 if lenet else 0.2 * batch_size / 256,
         weight_decay=0.0 if lenet else 5e-4,
         label_smoothing=0.05 if lenet else 0.1,
         shift=1 / 16 if lenet else 1 / 8,

@@ -27,7 +27,6 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         raise URLError("no route to host")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv("LIGHTNING_GEN_WEIGHTS_DIR", raising=False)
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     monkeypatch.setattr(torch.hub, "urlopen", refuse)
     return tmp_path / "torch" / "hub"

@@ -19,7 +19,6 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.delenv("LIGHTNING_GEN_WEIGHTS_DIR", raising=False)
     return tmp_path / "torch" / "hub" / "checkpoints"
 
 

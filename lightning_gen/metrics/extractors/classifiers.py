@@ -59,7 +59,7 @@ class ResNet(Classifier):
     """Stages that halve the image and add a residual block (He et al. 2016), down to 4x4; the mean is the features.
 
     A stage pools right after its first convolution, before batch norm and ReLU, so that most of the work is on small
-    maps: 58 million multiplications for an image of 32x32.
+    maps: 64 million multiplications for an image of 32x32.
 
     Args:
         image_channels: C of the images.

@@ -24,7 +24,7 @@ from lightning_gen.errors import UserError, first_line
 from lightning_gen.metrics.extractors.base import FeatureExtractor, Features, extractors, sha256_of_file
 from lightning_gen.metrics.extractors.published import published_weights
 
-DINOV2_CODE = "facebookresearch/dinov2:7764ea0f912e53c92e82eb78a2a1631e92725fc8"
+DINOV2_CODE = "facebookresearch/dinov2:b8931f7bf91576930313be2c6d6af376033b35f0"
 DINOV2_SHA256 = {
     "vit-s-14": "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9",
     "vit-b-14": "0b8b82f85de91b424aded121c7e1dcc2b7bc6d0adeea651bf73a13307fad8c73",

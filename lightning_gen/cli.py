@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from lightning_gen.commands import scores, studies, walks
+from lightning_gen.commands import extractors, scores, studies, walks
 from lightning_gen.commands.shared import (
     Device,
     Force,
@@ -41,6 +41,7 @@ app = typer.Typer(
 app.add_typer(scores.app)
 app.add_typer(studies.app)
 app.add_typer(walks.app, name="latents")
+app.add_typer(extractors.app, name="extractor")
 
 
 def main() -> None:

@@ -38,7 +38,8 @@ SMALL = (
 def _quiet_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """No run of another test, no W&B account and no network proxies leak in."""
     before = dict(os.environ)
-    for variable in ("LIGHTNING_GEN_RUN", "WANDB_API_KEY", "WANDB_MODE", "LIGHTNING_GEN_DATA_DIR", "CI"):
+    folders = ("LIGHTNING_GEN_DATA_DIR", "LIGHTNING_GEN_EXTRACTORS_DIR", "LIGHTNING_GEN_WEIGHTS_DIR")
+    for variable in ("LIGHTNING_GEN_RUN", "WANDB_API_KEY", "WANDB_MODE", "CI", *folders):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("LIGHTNING_GEN_OUTPUT_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))

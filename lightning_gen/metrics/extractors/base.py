@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -34,7 +34,7 @@ class FeatureExtractor(nn.Module):
     require gradients, stay in evaluation mode, and compute in float32 whatever the caller's autocast says.
 
     Attributes:
-        name: registry name; part of every score's name and protocol.
+        name: part of every score's name and protocol; the registry's, but for `trained` its file's.
         num_features: D of the features.
         num_classes: K of the logits, None without logits.
         num_spatial: S of the spatial features, None without any.
@@ -42,7 +42,7 @@ class FeatureExtractor(nn.Module):
         ranked: False bars the extractor's scores from leaderboards (random weights).
     """
 
-    name: ClassVar[str]
+    name: str
     num_features: int
     num_classes: int | None = None
     num_spatial: int | None = None

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,10 @@ from torch.nn import functional
 
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.extractors.base import FeatureExtractor, Features, extractors, sha256_of_file
+from lightning_gen.metrics.extractors.published import published_weights
 
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
+WEIGHTS_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{WEIGHTS_FILE}"
 OFFICIAL_SHA256_PREFIX = "6726825d"
 INPUT_SIZE = 299
 NUM_FEATURES = 2048
@@ -243,8 +244,8 @@ class InceptionExtractor(FeatureExtractor):
     17x17 maps that sFID takes (``mixed_6/conv`` of the graph; Nash et al. 2021, section 4.3).
 
     Args:
-        weights: the weight file; None for ``weights-inception-2015-12-05-6726825d.pth`` in torch's hub cache
-            (``$TORCH_HOME/hub/checkpoints``), where it is downloaded to if it is missing.
+        weights: the weight file; None for ``weights-inception-2015-12-05-6726825d.pth`` in `weights_folder`,
+            where it is downloaded to if it is missing.
 
     Raises:
         UserError: the file is missing and cannot be downloaded, or does not hold these weights.
@@ -258,7 +259,7 @@ class InceptionExtractor(FeatureExtractor):
 
     def __init__(self, weights: str | Path | None = None) -> None:
         super().__init__()
-        path = _cached_weights() if weights is None else Path(weights).expanduser()
+        path = published_weights(WEIGHTS_URL, OFFICIAL_SHA256_PREFIX, WEIGHTS_FILE, "Inception", weights)
         self.stem = _stem()
         self.first_blocks = _first_blocks()
         self.last_blocks = _last_blocks()
@@ -353,30 +354,9 @@ def _float32_convolutions() -> Iterator[None]:
         setattr(target, name, before)
 
 
-def _cached_weights() -> Path:
-    """The weight file in torch's hub cache, downloaded if it is not there."""
-    path = Path(torch.hub.get_dir(), "checkpoints", WEIGHTS_FILE)
-    if path.is_file():
-        return path
-    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written to a temporary name and renamed, once the digest is right.
-        torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=OFFICIAL_SHA256_PREFIX)
-    except (OSError, RuntimeError, HTTPException) as error:
-        raise UserError(
-            f"Inception weights are not at {path} and cannot be downloaded ({error}): fetch {URL_INCEPTION_V3} and "
-            "put it there, or set metrics.extractor.weights=FILE"
-        ) from error
-    return path
-
-
 def _read_state(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """The tensors of the weight file, after a check that they are all there, and no others, in these shapes."""
     remedy = "set metrics.extractor.weights to the file " + WEIGHTS_FILE
-    if not path.is_file():
-        raise UserError(f"Inception weights: no file {path}: {remedy}")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         state = {key: value for key, value in loaded.items() if not key.endswith(".num_batches_tracked")}

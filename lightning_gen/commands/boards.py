@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from enum import StrEnum
@@ -133,7 +134,7 @@ def _print_boards(boards: list[Board], skipped: list[str], chosen: Format, outpu
             for board in boards:
                 console.print(exports.to_table(board))
             return
-        console = Console(width=120, record=True, file=open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        console = Console(width=120, record=True, file=io.StringIO())
         for board in boards:
             console.print(exports.to_table(board))
         text = console.export_text()

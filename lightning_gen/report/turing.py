@@ -34,9 +34,10 @@ BODY = """<div class="turing"><header><h1>Real or generated?</h1>
 <div class="scroll"><table class="rates"><thead><tr><th scope="col">share of</th><th scope="col">count</th><td></td>
 <th scope="col">value</th><th scope="col">95% interval</th></tr></thead><tbody id="rates"></tbody></table></div>
 <div class="scroll"><table class="confusion"><caption>Answers</caption><thead><tr><td></td>
-<th scope="col">said real</th><th scope="col">said generated</th></tr></thead><tbody id="confusion"></tbody></table></div>
-<p class="hint">Intervals are Wilson's score intervals (Wilson 1927) of counted shares; they take the answers as independent
-and are those of one person. A model that cannot be told from data has an accuracy of 50%.</p>
+<th scope="col">said real</th><th scope="col">said generated</th></tr></thead><tbody id="confusion"></tbody></table>
+</div>
+<p class="hint">Intervals are Wilson's score intervals (Wilson 1927) of counted shares; they take the answers as
+independent and are those of one person. A model that cannot be told from data has an accuracy of 50%.</p>
 <p class="answers"><button id="download">Download the answers</button><button id="again">Start again</button></p>
 <h2 id="mistakes-title"></h2><ul id="mistakes" class="mistakes"></ul>
 </section>
@@ -46,8 +47,8 @@ and are those of one person. A model that cannot be told from data has an accura
 def turing_page(real: Sequence[np.ndarray], fake: Sequence[np.ndarray], *, name: str, data: str, seed: int) -> str:
     """The test as one HTML file.
 
-    All images are encoded alike and shown at one size, in an order drawn from ``seed``; the key is kept apart from them,
-    encoded, so that a look at the page's elements does not tell.
+    All images are encoded alike and shown at one size, in an order drawn from ``seed``; the key is kept apart from
+    them, encoded, so that a look at the page's elements does not tell.
 
     Args:
         real: images (H, W, C) uint8, C 1 or 3.
@@ -64,9 +65,7 @@ def turing_page(real: Sequence[np.ndarray], fake: Sequence[np.ndarray], *, name:
     shapes = {"real": {image.shape for image in real}, "generated": {image.shape for image in fake}}
     if len(set.union(*shapes.values())) != 1:
         sizes = {kind: sorted(found)[0] for kind, found in shapes.items()}
-        raise UserError(
-            f"Images of other sizes or colors would tell: real {sizes['real']}, generated {sizes['generated']}"
-        )
+        raise UserError(f"Other sizes or colors would tell: real {sizes['real']}, generated {sizes['generated']}")
     both = [(True, image) for image in real] + [(False, image) for image in fake]
     random.Random(seed).shuffle(both)
     key = json.dumps([int(is_real) for is_real, _ in both])

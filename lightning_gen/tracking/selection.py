@@ -68,19 +68,16 @@ class Selection:
 def sort_entries(boards: Iterable[Board], by: Sort, reverse: bool = False) -> None:
     """Order the entries of every board; places stay what they are, and entries that lack the value come last."""
     for board in boards:
-        sign = 1 if board.lower_is_better else -1
-        keys = {
-            Sort.value: lambda entry, sign=sign: sign * entry.value,
-            Sort.images_seen: lambda entry: entry.images_seen,
-            Sort.hours: lambda entry: entry.hours,
-            Sort.parameters: lambda entry: entry.parameters,
-            Sort.name: lambda entry: entry.name,
-        }
-        key = keys[by]
-        known: list[Entry] = [entry for entry in board.entries if key(entry) is not None]
-        unknown = [entry for entry in board.entries if key(entry) is None]
-        known.sort(key=key, reverse=reverse)
-        board.entries = known + unknown
+        keyed = [(_sort_key(entry, by, board.lower_is_better), entry) for entry in board.entries]
+        known = [(key, entry) for key, entry in keyed if key is not None]
+        known.sort(key=lambda item: item[0], reverse=reverse)
+        board.entries = [entry for _, entry in known] + [entry for key, entry in keyed if key is None]
+
+
+def _sort_key(entry: Entry, by: Sort, lower_is_better: bool) -> Any:
+    if by is Sort.value:
+        return entry.value if lower_is_better else -entry.value
+    return getattr(entry, by.value)
 
 
 def _matches(text: str, patterns: Sequence[str]) -> bool:

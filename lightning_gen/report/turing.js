@@ -74,7 +74,6 @@ function drawInterval({ successes, trials, interval: [low, high] }) {
   const space = "http://www.w3.org/2000/svg";
   const picture = document.createElementNS(space, "svg");
   picture.setAttribute("viewBox", "0 0 200 16");
-  picture.setAttribute("preserveAspectRatio", "none");
   picture.setAttribute("aria-hidden", "true");
   const line = (kind, x1, x2, y1, y2) => {
     const made = document.createElementNS(space, "line");

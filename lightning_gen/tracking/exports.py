@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def format_place(entry: Entry) -> str:
 
 def format_hours(hours: float | None) -> str:
     """Hours by three digits; nothing of None."""
-    return "" if hours is None else f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+    return "" if hours is None else f"{hours:,.0f}" if hours >= 100 else f"{hours:#.3g}"
 
 
 def format_count(count: int) -> str:
@@ -163,6 +164,5 @@ def _row(cells: Iterable[str]) -> str:
 
 def _cell(text: str) -> str:
     """A text that stays text in a Markdown table."""
-    for character in "\\`*_[]<>|":
-        text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
+    escaped = re.sub(r"[\\`*\[\]<>|]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
+    return " ".join(escaped.split())

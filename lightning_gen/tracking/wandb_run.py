@@ -69,11 +69,14 @@ class WandbRunLogger(WandbLogger):
         if mode == "offline":
             print(f"W&B is offline; upload this run with: wandb sync {Path(run.dir).parent}", file=sys.stderr)
         super().__init__(experiment=run, save_dir=run_path)
-        self._finished = False
+        self._recorded = self._finished = False
 
     def finalize(self, status: str) -> None:
-        """Close the W&B run, so that its file is whole and a next run in this process gets its own."""
-        if not self._finished:
+        """Close the W&B run, so that its file is whole and a next run in this process gets its own.
+
+        Lightning calls it at the end of the fit too, when the run does not have its record yet: then nothing is done.
+        """
+        if self._recorded and not self._finished:
             self._finished = True
             self.experiment.finish(exit_code=0 if status == "success" else 1)
 
@@ -82,6 +85,7 @@ class WandbRunLogger(WandbLogger):
 
         As a text: W&B would turn a dictionary into one column for every number in it.
         """
+        self._recorded = True
         self.experiment.summary[RECORD_KEY] = json.dumps(with_schema(record))
 
     def log_picture(self, name: str, path: Path, images_seen: int) -> None:

@@ -108,7 +108,7 @@ function showResult() {
         element("td", {}, `${rate.successes} / ${rate.trials}`),
         element("td", { class: "bar-cell" }, drawInterval(rate)),
         element("td", {}, element("b", {}, rate.trials ? percent(rate.successes / rate.trials) : "–")),
-        element("td", {}, `${percent(rate.interval[0])} – ${percent(rate.interval[1])}`),
+        element("td", {}, `${percent(rate.interval[0])} to ${percent(rate.interval[1])}`),
       ),
     ),
   );

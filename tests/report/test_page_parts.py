@@ -33,10 +33,8 @@ def test_large_pictures_are_made_smaller_and_damaged_ones_left_out(tmp_path: Pat
         (tmp_path / name / "samples").mkdir(parents=True)
         (tmp_path / name / "samples" / "7.png").write_bytes(content)
     found, left_out = collect_pictures(sorted(tmp_path.iterdir()))
-    sizes = {
-        folder.name: [(each.width, each.height, each.images_seen) for each in each] for folder, each in found.items()
-    }
-    assert sizes == {"big": [(LONGEST_SIDE, LONGEST_SIDE // 2, 7)], "small": [(20, 10, 7)]}
+    sizes = {folder.name: (first.width, first.height, first.images_seen) for folder, (first,) in found.items()}
+    assert sizes == {"big": (LONGEST_SIDE, LONGEST_SIDE // 2, 7), "small": (20, 10, 7)}
     assert left_out == []
 
 

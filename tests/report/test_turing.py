@@ -78,7 +78,7 @@ def test_answers_by_keys_and_buttons_give_rates_with_wilsons_intervals(browser: 
             cells = page.locator(f"[data-rate={name}] > *").all_inner_texts()
             low, high = wilson_interval(successes, trials)
             assert cells[1] == f"{successes} / {trials}"
-            assert cells[3:] == [f"{successes / trials:.1%}", f"{low:.1%} – {high:.1%}"]
+            assert cells[3:] == [f"{successes / trials:.1%}", f"{low:.1%} to {high:.1%}"]
         rows = [row.split() for row in page.locator("#confusion tr").all_inner_texts()]
         assert rows == [["real", "4", "0"], ["generated", "3", "1"]]
         assert page.locator("#mistakes li").all_inner_texts() == ["generated, said real"] * 3

@@ -14,7 +14,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
 from playwright.sync_api import sync_playwright
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -30,24 +29,14 @@ def main() -> None:
     browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page_file = Path(folder, "board.html")
-        command = [
-            sys.executable,
-            "-m",
-            "lightning_gen.cli",
-            "leaderboard",
-            str(options.runs),
-            "--html",
-            str(page_file),
-        ]
-        subprocess.run(command, check=True)
+        command = [sys.executable, "-m", "lightning_gen.cli", "leaderboard", str(options.runs)]
+        subprocess.run([*command, "--html", str(page_file)], check=True)
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.goto(page_file.as_uri())
         page.wait_for_timeout(500)  # until the charts in view are drawn
         page.screenshot(path=options.output)
         browser.close()
-    with Image.open(options.output) as picture:
-        picture.convert("RGB").quantize(128).save(options.output, optimize=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from lightning_gen.tracking.leaderboard import Board, Entry
 
-WIDTH, HEIGHT, MARGIN = 150, 16, 5
+WIDTH, HEIGHT, MARGIN = 120, 16, 5
 LARGE_RANGE = 20
 """Ratio of the largest to the smallest value above which the scale is logarithmic."""
 

@@ -192,7 +192,9 @@ def _name(entry: Entry) -> str:
 
 
 def _run(run: Run) -> str:
-    return f"<li><b>{run.value:.4g}</b> seed {run.seed} <code>{escape(run.source)}</code></li>"
+    """A run of an entry; by its name and not by its folder, as pages are handed on to others."""
+    where = run.source if "://" in run.source else run.run
+    return f"<li><b>{run.value:.4g}</b> seed {run.seed} <code>{escape(where)}</code></li>"
 
 
 def _protocol(number: int, board: Board) -> str:

@@ -283,6 +283,16 @@ def test_pictures_can_be_left_out_and_are_bounded(tmp_path: Path) -> None:
     assert "alpha/seed0 at 1,000" in page
 
 
+def test_the_runs_of_an_entry_are_listed_without_the_folders_of_this_machine(browser: Browser, report: Path) -> None:
+    assert str(report.parent) not in report.read_text()
+    with watched_page(browser) as watched:
+        page = watched.open(report)
+        row = page.locator(f"#board-{board_of(page, 'fid')} tbody tr").first
+        row.locator("summary").click()
+        runs = row.locator("li").all_inner_texts()
+        assert [" ".join(text.split()) for text in runs] == ["3 seed 0 alpha/seed0", "3.2 seed 1 alpha/seed1"]
+
+
 def test_a_page_of_no_runs_is_a_page(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "empty.html").write_text(leaderboard_page([], []))
     with watched_page(browser) as watched:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from lightning_gen.commands import extractors, scores, studies, walks
+from lightning_gen.commands import boards, extractors, scores, studies, walks
 from lightning_gen.commands.shared import (
     Device,
     Force,
@@ -29,8 +29,6 @@ from lightning_gen.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-RUNS = Path(os.environ.get("LIGHTNING_GEN_OUTPUT_DIR", "runs"))
-
 app = typer.Typer(
     help="Sample from, score and compare the generative models that you trained.",
     no_args_is_help=True,
@@ -39,6 +37,7 @@ app = typer.Typer(
 )
 
 app.add_typer(scores.app)
+app.add_typer(boards.app)
 app.add_typer(studies.app)
 app.add_typer(walks.app, name="latents")
 app.add_typer(extractors.app, name="extractor")
@@ -166,28 +165,6 @@ def data(
         return
     Console().print(render(facts))
     print(output)
-
-
-@app.command()
-def leaderboard(
-    folder: Annotated[Path, typer.Argument(help="The folder that holds your runs.", show_default=False)] = RUNS,
-    as_json: Json = False,
-) -> None:
-    """Rank all runs below a folder; only scores of one protocol share a table."""
-    from lightning_gen.tracking.leaderboard import build_boards, find_records, render
-
-    records, problems = find_records(folder)
-    for problem in problems:
-        print(f"skipped: {problem}", file=sys.stderr)
-    boards = build_boards(records)
-    if as_json:
-        print_json({"boards": [board.to_json() for board in boards], "skipped": problems})
-        return
-    console = Console()
-    for board in boards:
-        console.print(render(board))
-    if not boards:
-        print(f"No scored runs below {folder}", file=sys.stderr)
 
 
 def _grid(blocks: list[Tensor], make_grid: Callable[[Tensor], Tensor]) -> Tensor:

@@ -29,6 +29,7 @@ from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
 from lightning_gen.models.capabilities import Latents
 from lightning_gen.registry import construct
+from lightning_gen.tracking.logs import KeepsRecord
 from lightning_gen.tracking.record import (
     config_digest,
     format_score,
@@ -37,8 +38,9 @@ from lightning_gen.tracking.record import (
     package_versions,
     write_record,
 )
-from lightning_gen.tracking.run_claim import claim_run, defining, process_rank
+from lightning_gen.tracking.run_claim import claim_run, process_rank
 from lightning_gen.tracking.run_directory import RunDirectory
+from lightning_gen.tracking.settings import defining, settings_digest
 
 
 @dataclass
@@ -120,6 +122,8 @@ def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
             record = describe(config, parts, trainer, run, status)
             write_record(run.record_file, record)
         for logger in trainer.loggers:
+            if record is not None and isinstance(logger, KeepsRecord):
+                logger.log_record(record)
             logger.finalize("success" if status == "completed" else "failed")
     if record is not None:
         print_summary(record, run)
@@ -258,6 +262,7 @@ def describe(
         "parameters": parts.model.parameter_counts(),
         "scores": evaluations[-1]["scores"] if evaluations else [],
         "config_digest": config_digest(defining(config)),
+        "settings_digest": settings_digest(config),
         "git_commit": git_commit(PACKAGE),
         "versions": package_versions(),
         "hardware": hardware(name, trainer.world_size, trainer.num_nodes, torch.get_num_threads()),

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+
+
+@runtime_checkable
+class KeepsRecord(Protocol):
+    """Loggers that keep the run record with the run."""
+
+    def log_record(self, record: Mapping[str, Any]) -> None:
+        """Keep it; called once, before ``finalize``."""
 
 
 def log_scalars(trainer: Trainer, values: Mapping[str, float], images_seen: int) -> None:

@@ -13,8 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lightning_gen.errors import UserError
+from lightning_gen.errors import UserError, first_line
 from lightning_gen.files import canonical_json, write_text
+from lightning_gen.tracking.record_fields import check_fields
 
 SCHEMA = 1
 STATUSES = ("completed", "interrupted", "failed")
@@ -23,7 +24,12 @@ PACKAGES = ("lightning-gen", "torch", "pytorch-lightning", "torchmetrics", "torc
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
     """Write a run record, whole or not at all."""
-    write_text(path, json.dumps({"schema": SCHEMA, **record}, indent=1) + "\n")
+    write_text(path, json.dumps(with_schema(record), indent=1) + "\n")
+
+
+def with_schema(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A run record with the number of its schema."""
+    return {"schema": SCHEMA, **record}
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -33,14 +39,31 @@ def read_record(path: Path) -> dict[str, Any]:
         UserError: it cannot be read, or is not a record of this schema.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
+    return parse_record(text, str(path))
+
+
+def parse_record(text: str, name: str) -> dict[str, Any]:
+    """The run record in a JSON text.
+
+    Args:
+        text: the JSON.
+        name: where it comes from, for messages.
+
+    Raises:
+        UserError: it is not whole, not of this schema, or a field has another type than it must have.
+    """
+    try:
+        record = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair could never be printed
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{name} cannot be read: {first_line(error)}") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA or record.get("status") not in STATUSES:
-        raise UserError(f"{path} is not a run record of schema {SCHEMA}")
-    missing = {"experiment", "run_name", "model", "data", "seed", "scores", "images_seen"} - record.keys()
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(sorted(missing))}")
+        raise UserError(f"{name} is not a run record of schema {SCHEMA}")
+    check_fields(record, name)
     return record
 
 

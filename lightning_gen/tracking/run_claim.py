@@ -14,15 +14,10 @@ from torch import distributed
 from lightning_gen.errors import UserError
 from lightning_gen.tracking.record import config_digest
 from lightning_gen.tracking.run_directory import RunDirectory, create_run, find_run, open_run
+from lightning_gen.tracking.settings import defining
 
 RUN_VARIABLE = "LIGHTNING_GEN_RUN"
 """Environment variable that tells the processes which Lightning starts for DDP the run of the first one."""
-
-DEFINING_KEYS = ("model", "data", "metrics", "ema", "seed", "compile")
-"""Config sections that make a run what it is: they name it, and a resume may not change them."""
-
-LOCATION_KEYS = ("data_dir", "cache_dir", "residency", "num_workers")
-"""Options within those sections, at any depth, that say where and not what."""
 
 
 def claim_run(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
@@ -89,19 +84,6 @@ def _claim(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
 def _checkpoint_of(config: Mapping[str, Any], run: RunDirectory) -> Path:
     named = Path(config["resume"])
     return named if named.is_file() else run.last_checkpoint
-
-
-def defining(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a config that makes the run what it is (`DEFINING_KEYS` and the length), without locations."""
-    sections = {key: _without_locations(config[key]) for key in DEFINING_KEYS}
-    trainer = {key: config["trainer"][key] for key in ("max_steps", "max_epochs", "precision")}
-    return {**sections, "trainer": trainer}
-
-
-def _without_locations(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return {name: _without_locations(item) for name, item in value.items() if name not in LOCATION_KEYS}
 
 
 def check_same_run(run: RunDirectory, config: Mapping[str, Any]) -> None:

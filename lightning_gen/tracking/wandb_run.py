@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import netrc
+import json
 import os
 import secrets
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 
 from lightning_gen.files import write_text
-
-WANDB_HOST = "https://api.wandb.ai"
+from lightning_gen.tracking.record import with_schema
+from lightning_gen.tracking.wandb_account import RECORD_KEY, wandb_key_is_configured
 
 
 class WandbRunLogger(WandbLogger):
@@ -69,26 +69,26 @@ class WandbRunLogger(WandbLogger):
         if mode == "offline":
             print(f"W&B is offline; upload this run with: wandb sync {Path(run.dir).parent}", file=sys.stderr)
         super().__init__(experiment=run, save_dir=run_path)
-        self._finished = False
+        self._recorded = self._finished = False
 
     def finalize(self, status: str) -> None:
-        """Close the W&B run, so that its file is whole and a next run in this process gets its own."""
-        if not self._finished:
+        """Close the W&B run, so that its file is whole and a next run in this process gets its own.
+
+        Lightning calls it at the end of the fit too, when the run does not have its record yet: then nothing is done.
+        """
+        if self._recorded and not self._finished:
             self._finished = True
             self.experiment.finish(exit_code=0 if status == "success" else 1)
+
+    def log_record(self, record: Mapping[str, Any]) -> None:
+        """Keep the run record in the run's summary, where the leaderboard reads it (`wandb_records.read_project`).
+
+        As a text: W&B would turn a dictionary into one column for every number in it.
+        """
+        self._recorded = True
+        self.experiment.summary[RECORD_KEY] = json.dumps(with_schema(record))
 
     def log_picture(self, name: str, path: Path, images_seen: int) -> None:
         """Log a PNG or GIF file as it is; arrays would be rescaled or wrapped on the way."""
         media = wandb.Video(str(path), format="gif") if path.suffix == ".gif" else wandb.Image(str(path))
         self.experiment.log({name: media, "images_seen": images_seen})
-
-
-def wandb_key_is_configured() -> bool:
-    """Whether an API key is at hand in the environment or in the netrc file, where ``wandb login`` puts it."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", WANDB_HOST)).hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

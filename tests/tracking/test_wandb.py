@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from wandb.proto.wandb_internal_pb2 import Record
 
-from lightning_gen.tracking.wandb_run import wandb_key_is_configured
+from lightning_gen.tracking.record import read_record
+from lightning_gen.tracking.wandb_account import wandb_key_is_configured
 
 BLOCK = 32768
 HEADER = 7
@@ -58,6 +59,13 @@ def read_run(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return history, config
 
 
+def summary(run: Path) -> dict[str, Any]:
+    """The values that the only offline run below a run directory set in its summary."""
+    (file,) = run.glob("wandb/offline-run-*/run-*.wandb")
+    updates = [update for record in records(file) for update in record.summary.update]
+    return {update.key or update.nested_key[0]: json.loads(update.value_json) for update in updates}
+
+
 def test_an_offline_run_holds_curve_grids_interpolation_and_config(
     train_here: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +100,7 @@ def test_an_offline_run_holds_curve_grids_interpolation_and_config(
     assert len(speed) == 3
     assert all(value > 0 for value in speed)
     assert all("images_seen" in row for row in history)
+    assert json.loads(summary(run)["record"]) == read_record(run / "result.json")
     assert config["seed"] == 7
     assert config["model"]["latent_dim"] == 8
     assert config["metrics"]["extractor"]["name"] == "random"

@@ -60,22 +60,6 @@ def compose_data(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return config
 
 
-def compose_metrics(name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The resolved config of an evaluator alone.
-
-    Args:
-        name: an option of ``configs/metrics`` but ``none``.
-        overrides: ``key=value`` with full names (``metrics.num_samples=...``, ``paths.cache_dir=...``).
-
-    Raises:
-        UserError: an unknown name, key or option, or no metrics.
-    """
-    config: dict[str, Any] | None = compose_config([f"metrics={name}", *overrides])["metrics"]
-    if config is None:
-        raise UserError(f"metrics={name} names no metrics")
-    return config
-
-
 def to_plain(config: DictConfig) -> dict[str, Any]:
     """A composed config, resolved, without Hydra's own section.
 

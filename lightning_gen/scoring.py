@@ -18,7 +18,7 @@ from torch import distributed
 from torch.multiprocessing.spawn import spawn
 
 from lightning_gen.callbacks.scores import evaluate_model
-from lightning_gen.configuration import compose_data, compose_metrics, config_dir
+from lightning_gen.configuration import compose_config, compose_data, config_dir
 from lightning_gen.data import ImageDataModule
 from lightning_gen.data.image_files import ImageFiles, is_image_collection
 from lightning_gen.errors import UserError
@@ -45,7 +45,7 @@ class ScoringJob:
             ``data.*`` and ``paths.*`` of the set to compare with.
         metrics: names, in the place of the config's.
         num_samples: in the place of the config's; None takes all images of a folder.
-        extractor: name, in the place of the config's.
+        extractor: name, in the place of the config's; that of a trained one too.
         weights: the extractor's weight file.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
@@ -173,7 +173,7 @@ def _open_trained(job: ScoringJob, device: str) -> Opened:
         raise UserError(f"{type(model).__name__} cannot sample, so it cannot be scored")
     if not trained.config["metrics"]:
         raise UserError(f"{trained.checkpoint} was trained without metrics: name them by metrics=NAME")
-    evaluator = construct(_configured(trained.config["metrics"], job), Evaluator).to(model.device)
+    evaluator = construct(_configured(trained.config, job), Evaluator).to(model.device)
     data = load_data(trained)
     if job.against is None:
         reference: ReferenceImages | StatisticsFile = _of_set(data, evaluator)
@@ -211,7 +211,10 @@ def _config_of_images(job: ScoringJob) -> dict[str, Any]:
     if choice is None:
         choice = "inception" if job.extractor or _is_path(job.against) else job.against
     options = [key for key in job.overrides if key.startswith(("metrics.", "paths."))]
-    return _configured(compose_metrics(choice, options), job)
+    config = compose_config([f"metrics={choice}", *options])
+    if config["metrics"] is None:
+        raise UserError(f"metrics={choice} names no metrics")
+    return _configured(config, job)
 
 
 def _shuffled(metric: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
@@ -220,10 +223,10 @@ def _shuffled(metric: str | Mapping[str, Any]) -> str | Mapping[str, Any]:
 
 
 def _configured(config: Mapping[str, Any], job: ScoringJob) -> dict[str, Any]:
-    """The config of an evaluator with what the job says instead."""
-    changed = dict(config)
+    """The section ``metrics`` of a config, with what the job says instead."""
+    changed = dict(config["metrics"])
     if job.extractor is not None:
-        changed["extractor"] = {"name": job.extractor}
+        changed["extractor"] = _extractor_options(job.extractor, config["paths"].get("extractors_dir"))
     if job.weights is not None:
         changed["extractor"] = {**changed["extractor"], "weights": job.weights}
     if job.metrics:
@@ -231,6 +234,13 @@ def _configured(config: Mapping[str, Any], job: ScoringJob) -> dict[str, Any]:
     if job.num_samples is not None:
         changed["num_samples"] = job.num_samples
     return changed
+
+
+def _extractor_options(name: str, folder: str | None) -> dict[str, Any]:
+    """The options of an extractor by its name, which may be that of one in the folder of trained ones."""
+    if folder is not None and Path(folder, f"{name}.safetensors").is_file():
+        return {"name": "trained", "weights": name, "folder": folder}
+    return {"name": name}
 
 
 def _open_reference(against: str, evaluator: Evaluator, overrides: Sequence[str]) -> ReferenceImages | StatisticsFile:

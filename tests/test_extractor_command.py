@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from lightning_gen.cli import app
@@ -41,6 +42,16 @@ def test_a_trained_extractor_scores_runs_under_its_name(
     ]
     assert {score["protocol"]["extractor"]["weights_sha256"] for score in record["scores"]} == {sha256_of_file(file)}
     assert all(score["ranked"] for score in record["scores"])
+
+
+def test_a_trained_extractor_is_known_by_its_name_to_commands_that_score(tmp_path: Path) -> None:
+    call("extractor", "train", "data=digits", "--architecture", "lenet", "--epochs", 1)
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(12):
+        Image.effect_noise((32, 32), 80).save(images / f"{index}.png")
+    shown = call("compare", images, images, "--extractor", "digits_lenet", "--metrics", "fd_digits_lenet", "--json")
+    assert json.loads(shown)["fd_digits_lenet"] == pytest.approx(0, abs=1e-6)
 
 
 def test_list_shows_shipped_and_registered_extractors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

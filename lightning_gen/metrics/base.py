@@ -12,6 +12,7 @@ import torch
 import torchmetrics
 from torch import Tensor
 
+from lightning_gen.errors import UserError
 from lightning_gen.files import canonical_json
 from lightning_gen.metrics.extractors import FeatureExtractor, Features
 from lightning_gen.metrics.reference import Reference
@@ -19,6 +20,10 @@ from lightning_gen.registry import Registry
 
 SCORING_VERSION = 1
 """Raised whenever a change of this code can move a score; part of every protocol."""
+
+
+MAX_FEATURES = 8192
+"""Dimension of the features up to which covariances are formed: 512 MiB in float64."""
 
 
 class ScoreValue(NamedTuple):
@@ -131,6 +136,15 @@ class WalkMetric(ScoreMetric):
     """
 
     step: float
+
+
+def check_few_features(prefix: str, extractor: FeatureExtractor) -> None:
+    """Raise UserError where a covariance, or thousands, of the extractor's features would not fit into memory."""
+    if extractor.num_features > MAX_FEATURES:
+        raise UserError(
+            f"{prefix}: the {extractor.num_features:,} features of extractor {extractor.name!r} are too many: use "
+            "another extractor, or take it out of metrics.metrics"
+        )
 
 
 def sum_over_processes(state: Tensor, group: Any = None) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics.base import ScoreMetric, ScoreValue, ScoringPlan, score_metrics
+from lightning_gen.metrics.base import ScoreMetric, ScoreValue, ScoringPlan, check_few_features, score_metrics
 from lightning_gen.metrics.extractors import FeatureExtractor
 from lightning_gen.metrics.neighbors import MAX_PAIRS, Neighbors
 from lightning_gen.metrics.reference import Reference
@@ -43,6 +43,17 @@ class ReservoirScore(ScoreMetric):
     ) -> None:
         super().__init__(extractor, num_samples, reference)
         self.reservoir = reservoir
+
+    @classmethod
+    def check(cls, plan: ScoringPlan) -> None:
+        """There must be two reference images, and few enough features.
+
+        Raises:
+            UserError: it is not so.
+        """
+        check_few_features(cls.prefix, plan.extractor)
+        if plan.reference_size is not None and plan.reference_size < 2:
+            raise UserError(f"{cls.prefix} needs at least 2 reference images: use a larger metrics.reference_split")
 
     def settings(self) -> dict[str, Any]:
         """The bound on samples and reference images."""
@@ -91,12 +102,6 @@ class KernelDistance(ReservoirScore):
             raise UserError("kernel_distance needs at least 1 subset of 2 samples: set subsets and subset_size")
         self.subsets = subsets
         self.subset_size = min(subset_size, len(reservoir.features), len(reservoir.reference.features))
-
-    @classmethod
-    def check(cls, plan: ScoringPlan) -> None:
-        """There must be two reference images."""
-        if plan.reference_size is not None and plan.reference_size < 2:
-            raise UserError(f"{cls.prefix} needs at least 2 reference images")
 
     def settings(self) -> dict[str, Any]:
         """Number and size of the subsets."""

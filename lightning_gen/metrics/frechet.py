@@ -10,14 +10,19 @@ from scipy.stats import linregress
 from torch import Tensor
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics.base import ScoreMetric, ScoreValue, ScoringPlan, score_metrics, sum_over_processes
+from lightning_gen.metrics.base import (
+    ScoreMetric,
+    ScoreValue,
+    ScoringPlan,
+    check_few_features,
+    score_metrics,
+    sum_over_processes,
+)
 from lightning_gen.metrics.extractors import FeatureExtractor, Features
 from lightning_gen.metrics.reference import Reference
 from lightning_gen.metrics.shared import NUM_SEGMENTS, Segments, SegmentStatistics
 from lightning_gen.metrics.statistics import GaussianStatistics, gaussian_statistics
 
-MAX_COVARIANCE = 8192
-"""Features of which a covariance is kept at most: 512 MiB in float64."""
 SAMPLES_PER_CLASS = 20
 """On average, at least."""
 MAX_STATE_BYTES = 2**32
@@ -98,9 +103,9 @@ class FrechetDistance(ScoreMetric):
         """There must be few enough features.
 
         Raises:
-            UserError: a covariance of so many would not fit.
+            UserError: there are too many.
         """
-        _check_size(cls.prefix, plan.extractor)
+        check_few_features(cls.prefix, plan.extractor)
 
     def compute(self) -> ScoreValue:
         """The distance over the samples of all processes."""
@@ -228,7 +233,7 @@ class ClassFrechetDistance(ScoreMetric):
         Raises:
             UserError: they are not, or do not.
         """
-        _check_size(cls.prefix, plan.extractor)
+        check_few_features(cls.prefix, plan.extractor)
         if plan.label_classes is None:
             raise UserError(
                 f"{cls.prefix} needs a model that makes images of given classes: set model.conditional=true or take "
@@ -278,11 +283,3 @@ def distance_with_error(segments: Segments, reference: GaussianStatistics) -> Sc
         return ScoreValue(value)
     left_out = [frechet_distance(segments.statistics(leave_out=part), reference) for part in range(parts)]
     return ScoreValue(value, jackknife_error(left_out))
-
-
-def _check_size(prefix: str, extractor: FeatureExtractor) -> None:
-    if extractor.num_features > MAX_COVARIANCE:
-        raise UserError(
-            f"{prefix} would need the covariance of the {extractor.num_features:,} features of {extractor.name!r}: "
-            "use another extractor, or take it out of metrics.metrics"
-        )

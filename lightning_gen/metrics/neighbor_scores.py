@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics.base import ScoreMetric, ScoreValue, ScoringPlan, score_metrics
+from lightning_gen.metrics.base import ScoreMetric, ScoreValue, ScoringPlan, check_few_features, score_metrics
 from lightning_gen.metrics.extractors import FeatureExtractor
 from lightning_gen.metrics.neighbors import DENSITY_NEIGHBORS, PRECISION_NEIGHBORS, Neighbors
 from lightning_gen.metrics.reference import Reference
@@ -52,11 +52,12 @@ class NeighborScore(ScoreMetric):
 
     @classmethod
     def check(cls, plan: ScoringPlan) -> None:
-        """There must be more samples and reference images than neighbors.
+        """There must be more samples and reference images than neighbors, and few enough features.
 
         Raises:
-            UserError: there are not.
+            UserError: it is not so.
         """
+        check_few_features(cls.prefix, plan.extractor)
         if plan.num_samples <= PRECISION_NEIGHBORS:
             raise UserError(f"{cls.prefix} needs more than {PRECISION_NEIGHBORS} samples: raise metrics.num_samples")
         if plan.reference_size is not None and plan.reference_size <= DENSITY_NEIGHBORS:

@@ -29,7 +29,7 @@ class Run:
         seed: of the run.
         status: ``completed``, ``interrupted`` or ``failed``.
         value: the score.
-        std: its own standard deviation over splits, or None.
+        std: its own error bar, or None.
         images_seen: real images that training had consumed when it was scored.
         hours: device-hours of the whole training, see `device_hours`; None where the record does not say.
         hours_of: ``GPU`` or ``CPU core``.
@@ -194,14 +194,15 @@ def standard_error(value: float, spread: float | None, seeds: int, std: float | 
         value: mean over seeds.
         spread: sample standard deviation over seeds, None of one seed.
         seeds: number of seeds.
-        std: the score's own standard deviation, if it has one.
+        std: the score's own error bar, if it has one.
 
     Returns:
-        ``spread / sqrt(seeds)`` where there are two seeds, else ``std``, else `INCONCLUSIVE_VARIATION` of the value.
+        ``spread / sqrt(seeds)`` where there are two seeds. Else the root of the sum of squares of ``std``, which knows
+        nothing of other trainings, and `INCONCLUSIVE_VARIATION` of the value.
     """
     if spread is not None:
         return spread / math.sqrt(seeds)
-    return std if std is not None else INCONCLUSIVE_VARIATION * abs(value)
+    return math.hypot(std or 0.0, INCONCLUSIVE_VARIATION * value)
 
 
 def _setting(run: FoundRun) -> tuple[str, ...]:

@@ -125,15 +125,18 @@ def test_ties_lie_within_two_standard_errors_of_the_best_of_their_group(tmp_path
     assert places(board) == [("a", 1, True), ("b", 1, True), ("c", 3, True), ("d", 3, True)]
 
 
-def test_the_error_of_a_single_run_is_its_own_deviation_or_else_a_relative_one(tmp_path: Path) -> None:
+def test_the_error_of_a_single_run_is_its_error_bar_and_a_relative_one_together(tmp_path: Path) -> None:
     # 1.3% of 100 and of 103.6 are 1.3 and 1.35: 2 * sqrt(1.3^2 + 1.35^2) = 3.74.
     (board,) = boards_of(tmp_path / "tied", *seeds("a", [100.0]), *seeds("b", [103.6]))
     assert places(board) == [("a", 1, True), ("b", 1, True)]
     (board,) = boards_of(tmp_path / "apart", *seeds("a", [100.0]), *seeds("b", [103.9]))
     assert places(board) == [("a", 1, False), ("b", 2, False)]
     own = {"std": 3.0}
-    (board,) = boards_of(tmp_path / "own", *seeds("a", [100.0], score=own), *seeds("b", [108.0], score=own))
-    assert places(board) == [("a", 1, True), ("b", 1, True)]
+    # 2 * sqrt(3^2 + 1.3^2 + 3^2 + 1.42^2) = 9.32
+    for value, places_of_both in ((109.0, (1, 1)), (109.5, (1, 2))):
+        runs = (*seeds("a", [100.0], score=own), *seeds("b", [value], score=own))
+        (board,) = boards_of(tmp_path / f"own{value}", *runs)
+        assert tuple(entry.place for entry in board.entries) == places_of_both
 
 
 @pytest.mark.parametrize(

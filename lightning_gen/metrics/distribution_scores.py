@@ -9,55 +9,21 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics.base import ScoreMetric, ScoreValue, ScoringPlan, check_few_features, score_metrics
+from lightning_gen.metrics.base import ScoreValue, score_metrics
 from lightning_gen.metrics.extractors import FeatureExtractor
 from lightning_gen.metrics.neighbors import MAX_PAIRS, Neighbors
 from lightning_gen.metrics.reference import Reference
-from lightning_gen.metrics.shared import FeatureReservoir
+from lightning_gen.metrics.shared import FeatureReservoir, ReservoirScore
 from lightning_gen.seeds import make_rng
 
 SUBSET_SEED = 2020
 """With it and this order of draws the subsets are torch-fidelity's."""
 
 
-class ReservoirScore(ScoreMetric):
-    """A score of at most ``max_features`` samples and reference images; ``of`` computes it.
+class DistributionDistance(ReservoirScore):
+    """A distance of at most ``max_features`` samples from so many reference images; ``of`` computes it."""
 
-    Args:
-        extractor: of the features.
-        num_samples: samples that will be drawn.
-        reference: must have ``features``.
-        reservoir: the samples' features.
-    """
-
-    reference_parts = ("features",)
-    shared = ("reservoir",)
     lower_is_better = True
-
-    def __init__(
-        self,
-        extractor: FeatureExtractor,
-        num_samples: int,
-        reference: Reference | None,
-        reservoir: FeatureReservoir,
-    ) -> None:
-        super().__init__(extractor, num_samples, reference)
-        self.reservoir = reservoir
-
-    @classmethod
-    def check(cls, plan: ScoringPlan) -> None:
-        """There must be two reference images, and few enough features.
-
-        Raises:
-            UserError: it is not so.
-        """
-        check_few_features(cls.prefix, plan.extractor)
-        if plan.reference_size is not None and plan.reference_size < 2:
-            raise UserError(f"{cls.prefix} needs at least 2 reference images: use a larger metrics.reference_split")
-
-    def settings(self) -> dict[str, Any]:
-        """The bound on samples and reference images."""
-        return {"max_features": self.reservoir.max_features}
 
     def compute(self) -> ScoreValue:
         """The score over the samples of all processes."""
@@ -70,7 +36,7 @@ class ReservoirScore(ScoreMetric):
 
 
 @score_metrics.register("kernel_distance")
-class KernelDistance(ReservoirScore):
+class KernelDistance(DistributionDistance):
     """Squared maximum mean discrepancy with the kernel ``(x.y / D + 1)^3``, unbiased (Binkowski et al. 2018, eq. 4).
 
     The mean over random subsets; its error bar is the deviation over them. With Inception features it is the KID,
@@ -158,7 +124,7 @@ def _kernel_sums(points: Tensor, others: Tensor, chosen: Tensor, chosen_others: 
 
 
 @score_metrics.register("sliced_distance")
-class SlicedDistance(ReservoirScore):
+class SlicedDistance(DistributionDistance):
     """Sliced 2-Wasserstein distance: root of the mean over directions of the squared distance on that line.
 
     Bonneel et al. 2015, "Sliced and Radon Wasserstein barycenters of measures", definition 3; directions are uniform

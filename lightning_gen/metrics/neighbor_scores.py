@@ -13,62 +13,43 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from lightning_gen.errors import UserError
-from lightning_gen.metrics.base import ScoreMetric, ScoreValue, ScoringPlan, check_few_features, score_metrics
-from lightning_gen.metrics.extractors import FeatureExtractor
+from lightning_gen.metrics.base import ScoreValue, ScoringPlan, score_metrics
 from lightning_gen.metrics.neighbors import DENSITY_NEIGHBORS, PRECISION_NEIGHBORS, Neighbors
-from lightning_gen.metrics.reference import Reference
-from lightning_gen.metrics.shared import FeatureReservoir
+from lightning_gen.metrics.shared import ReservoirScore
 
 
-class NeighborScore(ScoreMetric):
+class NeighborScore(ReservoirScore):
     """A share or mean over neighbors of at most ``max_features`` samples and reference images.
-
-    Args:
-        extractor: of the features.
-        num_samples: samples that will be drawn.
-        reference: must have ``features``.
-        reservoir: the samples' features; one reservoir may serve any number of scores.
 
     Attributes:
         neighbors: k.
         scale: of the mean.
+        of_training_images: whether the reference must be the training images.
     """
 
-    reference_parts = ("features",)
-    shared = ("reservoir",)
     lower_is_better = False
+    minimum_samples = (PRECISION_NEIGHBORS + 1, DENSITY_NEIGHBORS + 1)
     neighbors: ClassVar[int]
     scale: ClassVar[float] = 1.0
-
-    def __init__(
-        self,
-        extractor: FeatureExtractor,
-        num_samples: int,
-        reference: Reference | None,
-        reservoir: FeatureReservoir,
-    ) -> None:
-        super().__init__(extractor, num_samples, reference)
-        self.reservoir = reservoir
+    of_training_images: ClassVar[bool] = False
 
     @classmethod
     def check(cls, plan: ScoringPlan) -> None:
-        """There must be more samples and reference images than neighbors, and few enough features.
+        """There must be more samples and reference images than neighbors, of the right split.
 
         Raises:
             UserError: it is not so.
         """
-        check_few_features(cls.prefix, plan.extractor)
-        if plan.num_samples <= PRECISION_NEIGHBORS:
-            raise UserError(f"{cls.prefix} needs more than {PRECISION_NEIGHBORS} samples: raise metrics.num_samples")
-        if plan.reference_size is not None and plan.reference_size <= DENSITY_NEIGHBORS:
+        super().check(plan)
+        if cls.of_training_images and plan.reference_split != "train":
             raise UserError(
-                f"{cls.prefix} needs more than {DENSITY_NEIGHBORS} reference images: use a larger "
-                "metrics.reference_split"
+                f"{cls.prefix} compares with training images, not with the {plan.reference_split} split: set "
+                "metrics.reference_split=train"
             )
 
     def settings(self) -> dict[str, Any]:
-        """The number of neighbors and the bound on samples and reference images."""
-        return {"neighbors": self.neighbors, "max_features": self.reservoir.max_features}
+        """The number of neighbors too."""
+        return {"neighbors": self.neighbors, **super().settings()}
 
     def compute(self) -> ScoreValue:
         """The mean over samples or reference images of what `of` gives, and its standard error."""
@@ -152,16 +133,7 @@ class Authenticity(NeighborScore):
 
     prefix = "authenticity"
     neighbors = 1
-
-    @classmethod
-    def check(cls, plan: ScoringPlan) -> None:
-        """The reference must be the training images.
-
-        Raises:
-            UserError: it is another split, or there are too few images.
-        """
-        super().check(plan)
-        check_training_split(cls.prefix, plan)
+    of_training_images = True
 
     def of(self, neighbors: Neighbors) -> Tensor:
         """For every sample."""
@@ -180,16 +152,7 @@ class Memorization(NeighborScore):
     lower_is_better = True
     prefix = "memorization"
     neighbors = 2
-
-    @classmethod
-    def check(cls, plan: ScoringPlan) -> None:
-        """The reference must be the training images.
-
-        Raises:
-            UserError: it is another split, or there are too few images.
-        """
-        super().check(plan)
-        check_training_split(cls.prefix, plan)
+    of_training_images = True
 
     def settings(self) -> dict[str, Any]:
         """The ratio too."""
@@ -199,15 +162,6 @@ class Memorization(NeighborScore):
         """For every sample."""
         nearest, second = neighbors.nearest_two
         return 3 * nearest < second
-
-
-def check_training_split(prefix: str, plan: ScoringPlan) -> None:
-    """Raise UserError unless the reference is the training images."""
-    if plan.reference_split != "train":
-        raise UserError(
-            f"{prefix} compares with training images, not with the {plan.reference_split} split: set "
-            "metrics.reference_split=train"
-        )
 
 
 def mean_with_error(values: Tensor) -> ScoreValue:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torchmetrics
 from torch import Tensor
 
-from lightning_gen.metrics.base import sum_over_processes
+from lightning_gen.errors import UserError
+from lightning_gen.metrics.base import ScoreMetric, ScoringPlan, check_few_features, sum_over_processes
 from lightning_gen.metrics.extractors import FeatureExtractor, Features
 from lightning_gen.metrics.neighbors import Neighbors, ReferenceFeatures
 from lightning_gen.metrics.reference import Reference
@@ -79,6 +80,54 @@ class FeatureReservoir(SharedState):
     def compute(self) -> Neighbors:
         """The samples of all processes among the reference images."""
         return Neighbors(self.features.clone(), self.reference)
+
+
+class ReservoirScore(ScoreMetric):
+    """A score of the features of at most ``max_features`` samples and reference images.
+
+    Args:
+        extractor: of the features.
+        num_samples: samples that will be drawn.
+        reference: must have ``features``.
+        reservoir: the samples' features; one reservoir may serve any number of scores.
+
+    Attributes:
+        minimum_samples: samples and reference images that are needed.
+    """
+
+    reference_parts = ("features",)
+    shared = ("reservoir",)
+    minimum_samples: ClassVar[tuple[int, int]] = (2, 2)
+
+    def __init__(
+        self,
+        extractor: FeatureExtractor,
+        num_samples: int,
+        reference: Reference | None,
+        reservoir: FeatureReservoir,
+    ) -> None:
+        super().__init__(extractor, num_samples, reference)
+        self.reservoir = reservoir
+
+    @classmethod
+    def check(cls, plan: ScoringPlan) -> None:
+        """There must be enough samples and reference images, and few enough features.
+
+        Raises:
+            UserError: it is not so.
+        """
+        check_few_features(cls.prefix, plan.extractor)
+        samples, images = cls.minimum_samples
+        if plan.num_samples < samples:
+            raise UserError(f"{cls.prefix} needs at least {samples} samples: raise metrics.num_samples")
+        if plan.reference_size is not None and plan.reference_size < images:
+            raise UserError(
+                f"{cls.prefix} needs at least {images} reference images: use a larger metrics.reference_split"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """The bound on samples and reference images."""
+        return {"max_features": self.reservoir.max_features}
 
 
 class SegmentStatistics(SharedState):

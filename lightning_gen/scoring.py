@@ -23,12 +23,16 @@ from lightning_gen.data import ImageDataModule
 from lightning_gen.data.image_files import ImageFiles, is_image_collection
 from lightning_gen.errors import UserError
 from lightning_gen.evaluation import Trained, load_data, load_trained, pick_device
+from lightning_gen.files import write_text
 from lightning_gen.metrics.evaluator import Drawn, Evaluator, Source
 from lightning_gen.metrics.reference import ReferenceImages
 from lightning_gen.metrics.statistics import GaussianStatistics
 from lightning_gen.metrics.statistics_files import is_statistics_file, read_statistics, statistics_protocol
 from lightning_gen.models.capabilities import Latents, Samples
 from lightning_gen.registry import construct
+
+MISTAKE = "mistake.txt"
+"""In the folder that the processes of a job share: what one of them found wrong."""
 
 Progress = Callable[[int, int], None]
 """(samples done, of all)."""
@@ -85,10 +89,11 @@ def score(
         try:
             spawn(_score_rank, args=(job, num_processes, folder), nprocs=num_processes)
         except ProcessRaisedException as error:
-            mistakes = [line for line in str(error).splitlines() if "UserError: " in line]
-            if not mistakes:
+            # Of another process, whose connection broke, when that is seen first.
+            mistake = Path(folder, MISTAKE)
+            if not mistake.is_file():
                 raise
-            raise UserError(mistakes[-1].partition("UserError: ")[2]) from error
+            raise UserError(mistake.read_text(encoding="utf-8")) from error
         result: list[dict[str, Any]] = json.loads(Path(folder, "scores.json").read_text(encoding="utf-8"))
         progress(1, 1)
         return result
@@ -111,6 +116,10 @@ def _score_rank(rank: int, job: ScoringJob, world_size: int, folder: str) -> Non
         scores = _score(job, rank, world_size, device, lambda done, number: None)
         if rank == 0:
             Path(folder, "scores.json").write_text(json.dumps(scores), encoding="utf-8")
+    except UserError as error:
+        # Before the group is left, so that it is there when any other process fails for that.
+        write_text(Path(folder, MISTAKE), str(error))
+        raise
     finally:
         distributed.destroy_process_group()
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tarfile
@@ -257,7 +256,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(tmp_path: Path) -> None:
-    assert resource.RUSAGE_SELF == 0
     peaks = []
     for number in (1_000, 20_000):
         command = [sys.executable, "-c", MEMORY, str(number), str(tmp_path)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -46,7 +45,6 @@ class ScoringPlan(NamedTuple):
         reference_split: split of the data that they are compared with.
         reference_size: images of it that are used; None if that is not known yet.
         label_classes: number of classes that samples are asked for by; None for a model that takes no labels.
-        reference_parts: fields of the reference that can be had; None for all.
         walks: whether the samples' source can walk through latents.
     """
 
@@ -55,7 +53,6 @@ class ScoringPlan(NamedTuple):
     reference_split: str
     reference_size: int | None
     label_classes: int | None
-    reference_parts: Collection[str] | None = None
     walks: bool = True
 
 

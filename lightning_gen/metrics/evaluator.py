@@ -161,9 +161,7 @@ class Evaluator:
         """
         self.extractor.check_image_shape(image_shape)
         used = reference_size if self.num_reference is None else self.num_reference
-        plan = ScoringPlan(
-            self.extractor, self.num_samples, self.reference_split, used, label_classes, reference_parts, walks
-        )
+        plan = ScoringPlan(self.extractor, self.num_samples, self.reference_split, used, label_classes, walks)
         for name, metric in self.metric_classes.items():
             unknown = () if reference_parts is None else set(metric.reference_parts) - set(reference_parts)
             if unknown:

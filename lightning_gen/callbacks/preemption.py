@@ -28,7 +28,7 @@ EXIT_BY_KEYBOARD = 130
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Signals that ask a run to stop."""
 
-AGREE_SECONDS = 1.0
+AGREE_SECONDS = 0.2
 """About how often the processes of a run ask one another whether any of them shall stop."""
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/fault_campaign.py [--seed 0] [--runs 4 3]
 
-A tiny DCGAN on image files, with frequent scores, pictures and checkpoints, on one process and on two (`tests/faults.py`
-says what runs and what is checked after every kill). Every run is hit once in each of five phases: while the decoded
+A tiny DCGAN on image files, with frequent scores, pictures and checkpoints, on one process and on two; what runs and
+what is checked after every kill is in `tests/faults.py`. Every run is hit once in each of five phases: while the decoded
 images are cached, within an iteration, while it is scored, while pictures are drawn, while a checkpoint is written; by
 SIGKILL or SIGTERM, on either process, at a random moment of the phase. It rewrites the section "Faults" of
 docs/results.md and its picture, and ends with status 1 if anything differs. About seven minutes on two cores.
@@ -63,10 +63,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:
         folder = Path(name)
         make_images(folder / "images")
-        jobs = [
-            pool.submit(campaign, folder, processes, options.runs[processes - 1], options.seed) for processes in (1, 2)
-        ]
-        outcomes = {processes: job.result() for processes, job in zip((1, 2), jobs, strict=True)}
+        jobs = {
+            processes: pool.submit(campaign, folder, processes, runs, options.seed)
+            for processes, runs in enumerate(options.runs, start=1)
+        }
+        outcomes = {processes: job.result() for processes, job in jobs.items()}
     minutes = (time.monotonic() - begin) / 60
     draw(outcomes, PICTURE)
     rewrite_section(SECTION, report(outcomes, minutes, options.seed))
@@ -108,9 +109,9 @@ def report(outcomes: dict[int, list[list[Outcome]]], minutes: float, seed: int) 
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"{ITERATIONS} iterations of {BATCH} images, scores every 6, pictures every 4 and 8, a checkpoint every 5; seed "
-        f"{seed}; {minutes:.1f} minutes on {os.cpu_count()} CPU cores. After every signal all pictures opened, all JSON "
-        "parsed, all checkpoints loaded with right checksums and `metrics.jsonl` had whole lines. At the end weights, "
+        f"{ITERATIONS} iterations of {BATCH} images, scores every 6, pictures every 4 and 8, a checkpoint every 5; "
+        f"seed {seed}; {minutes:.1f} minutes on {os.cpu_count()} CPU cores. After every signal all pictures opened, all "
+        "JSON parsed, all checkpoints loaded with right checksums and `metrics.jsonl` had whole lines. At the end weights, "
         "average, optimizers, schedules, counters, best checkpoint, `metrics.jsonl`, scores and pictures were equal to "
         "the undisturbed run's to the bit.",
         "",
@@ -162,7 +163,7 @@ def bar(pen: ImageDraw.ImageDraw, outcome: Outcome, y: int) -> None:
     pen.rectangle((place(outcome.begin), middle - 3, max(place(end), place(outcome.begin) + 1), middle + 3), fill=color)
     if hit and outcome.kill is not None:
         mark(pen, place(end) + 7, middle, outcome.kill.signal, color)
-        pen.text((place(end) + 15, middle - 7), f"rank {outcome.kill.rank}" if outcome.kill.rank else "", fill=color)
+        pen.text((place(end) + 15, middle - 7), "rank 1" if outcome.kill.rank == 1 else "", fill=color)
 
 
 def mark(pen: ImageDraw.ImageDraw, x: int, y: int, signal: str, color: tuple[int, int, int]) -> None:

@@ -3,9 +3,9 @@
     python benchmarks/fault_campaign.py [--seed 0] [--runs 4 3]
 
 A tiny DCGAN on image files, with frequent scores, pictures and checkpoints, on one process and on two; what runs and
-what is checked after every kill is in `tests/faults.py`. Every run is hit once in each of five phases: while the decoded
-images are cached, within an iteration, while it is scored, while pictures are drawn, while a checkpoint is written; by
-SIGKILL or SIGTERM, on either process, at a random moment of the phase. It rewrites the section "Faults" of
+what is checked after every kill is in `tests/faults.py`. Every run is hit once in each of five phases: while the
+decoded images are cached, within an iteration, while it is scored, while pictures are drawn, while a checkpoint is
+written; by SIGKILL or SIGTERM, on either process, at a random moment of the phase. It rewrites the section "Faults" of
 docs/results.md and its picture, and ends with status 1 if anything differs. About seven minutes on two cores.
 """
 
@@ -110,10 +110,10 @@ def report(outcomes: dict[int, list[list[Outcome]]], minutes: float, seed: int) 
     lines += [
         "",
         f"{ITERATIONS} iterations of {BATCH} images, scores every 6, pictures every 4 and 8, a checkpoint every 5; "
-        f"seed {seed}; {minutes:.1f} minutes on {os.cpu_count()} CPU cores. After every signal all pictures opened, all "
-        "JSON parsed, all checkpoints loaded with right checksums and `metrics.jsonl` had whole lines. At the end weights, "
-        "average, optimizers, schedules, counters, best checkpoint, `metrics.jsonl`, scores and pictures were equal to "
-        "the undisturbed run's to the bit.",
+        f"seed {seed}; {minutes:.1f} minutes on {os.cpu_count()} CPU cores. After every signal all pictures opened, "
+        "all JSON parsed, all checkpoints loaded with right checksums and `metrics.jsonl` had whole lines. At the end "
+        "weights, average, optimizers, schedules, counters, best checkpoint, `metrics.jsonl`, scores and pictures "
+        "were equal to the undisturbed run's to the bit.",
         "",
         f"![one bar for each start of a run, up to the signal that ended it](images/{PICTURE.name})",
     ]

@@ -27,9 +27,11 @@ class SignalAt(Callback):
         signal: its name.
         rank: the process.
         times: how often.
+        group: whether to send it to all processes of this one's group, as a terminal does.
     """
 
-    def __init__(self, iteration: int, signal: str, rank: int = 0, times: int = 1) -> None:
+    def __init__(self, iteration: int, signal: str, rank: int = 0, times: int = 1, group: bool = False) -> None:
+        self.target = 0 if group else os.getpid()
         self.iteration = iteration
         self.signal = signal
         self.rank = rank
@@ -38,7 +40,7 @@ class SignalAt(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         if trainer.global_step == self.iteration and trainer.global_rank == self.rank:
             for _ in range(self.times):
-                os.kill(os.getpid(), getattr(signals, self.signal))
+                os.kill(self.target, getattr(signals, self.signal))
 
 
 class KillAt(SignalAt):

@@ -66,6 +66,7 @@ class Preemption(Checkpoint):
         self.max_seconds = None if max_time is None else parse_duration(max_time)
         self.reason = ""
         self._started_at = time.monotonic()
+        self._process = os.getpid()
         self._wish = 0
         self._training = False
         self._stopped = False
@@ -135,6 +136,8 @@ class Preemption(Checkpoint):
         print(requeue(job), file=sys.stderr)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a forked worker, which ends with its parent
         by_keyboard = number == signal.SIGINT
         if by_keyboard and self._wish == EXIT_BY_KEYBOARD:
             raise KeyboardInterrupt

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from lightning_gen.callbacks.checkpoints import WholeFiles
-from lightning_gen.errors import UserError
+from lightning_gen.errors import EXIT_TRY_AGAIN, UserError
 from lightning_gen.models import read_checkpoint
 from lightning_gen.tracking.last_checkpoint import damage
 from lightning_gen.tracking.record import read_record
@@ -94,7 +94,8 @@ def test_a_file_size_limit_stops_a_run_as_a_full_disk_does(tmp_path: Path) -> No
     """The limit is the system's own, so every writer meets it where it writes."""
     run = tmp_path / "tiny" / "run"
     options = arguments(tmp_path)
-    assert run_command(*options, "trainer.max_steps=7", cwd=tmp_path).returncode == 0
+    stop = spy("SignalAt", iteration=6, signal="SIGTERM")
+    assert run_command(*options, *stop, cwd=tmp_path, env=ENVIRONMENT).returncode == EXIT_TRY_AGAIN
     before = checkpoints(run)
     limit = len(before["last.ckpt"]) // 2
     result = run_command(
@@ -192,7 +193,8 @@ def test_a_clock_that_goes_backwards_changes_nothing(
     backwards = itertools.count(begin, -3600)
     monkeypatch.setattr(time, "time", lambda: next(backwards))
     monkeypatch.setattr(time, "time_ns", lambda: int(next(backwards) * 1e9))
-    train_here(*options, "trainer.max_steps=13", "callbacks.preemption.max_time=3600")
+    with pytest.raises(SystemExit):
+        train_here(*options, *spy("SignalAt", iteration=12, signal="SIGTERM"), "callbacks.preemption.max_time=3600")
     record = train_here(*options)
     assert next(backwards) < begin - 3600  # it was asked
     assert record["status"] == "completed"

@@ -1,6 +1,6 @@
 """Kills runs at random moments of every phase, lets them go on, and compares their ends with undisturbed runs.
 
-    python benchmarks/fault_campaign.py [--seed 0] [--runs 4 3]
+    python benchmarks/fault_campaign.py [--seed 0] [--runs 4 2]
 
 A tiny DCGAN on image files, with frequent scores, pictures and checkpoints, on one process and on two; what runs and
 what is checked after every kill is in `tests/faults.py`. Every run is hit once in each of five phases: while the
@@ -57,7 +57,7 @@ def main() -> None:
     """Run the campaign and write its results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runs", type=int, nargs=2, default=(4, 3), help="of one process and of two")
+    parser.add_argument("--runs", type=int, nargs=2, default=(4, 2), help="of one process and of two")
     options = parser.parse_args()
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:

@@ -84,7 +84,8 @@ class Fault(Callback):
     Another process sends it, after a delay, so it comes wherever the run then is.
 
     Args:
-        folder: gets ``fired.json`` just before the signal, and ``phases.json`` at the end of a run without one.
+        folder: gets ``fired.json`` just before the signal, and each process's ``phases_rank<r>.json`` at the end of the
+            first run that ends by itself.
         phase: one of `PHASES`; empty for no signal.
         iteration: see `Kill`.
         delay: seconds.
@@ -125,8 +126,9 @@ class Fault(Callback):
         self.position = trainer.global_step
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and not (self.folder / "phases.json").exists():
-            write_text(self.folder / "phases.json", json.dumps(self.seconds))
+        path = self.folder / f"phases_rank{trainer.global_rank}.json"
+        if not path.exists():
+            write_text(path, json.dumps(self.seconds))
 
     def _around(self, owner: Any, name: str, phase: str) -> None:
         original = getattr(owner, name)
@@ -210,9 +212,9 @@ def run_path(output: Path) -> Path:
 
 
 def phase_seconds(output: Path) -> dict[str, float]:
-    """Median seconds of each phase of an undisturbed run in ``output``."""
-    seconds = json.loads((output / "phases.json").read_text(encoding="utf-8"))
-    return {phase: float(np.median(values)) for phase, values in seconds.items()}
+    """Median seconds of each phase of an undisturbed run in ``output``, on the processes that it came to."""
+    ranks = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(output.glob("phases_rank*.json"))]
+    return {phase: float(np.median([value for rank in ranks for value in rank[phase]])) for phase in PHASES}
 
 
 def plan_kills(rng: random.Random, processes: int, phases: tuple[str, ...] = PHASES) -> list[Kill]:

@@ -27,11 +27,11 @@ class SignalAt(Callback):
         signal: its name.
         rank: the process.
         times: how often.
-        group: whether to send it to all processes of this one's group, as a terminal does.
+        whole_group: whether to send it to all processes of this one's group, as a terminal does.
     """
 
-    def __init__(self, iteration: int, signal: str, rank: int = 0, times: int = 1, group: bool = False) -> None:
-        self.target = 0 if group else os.getpid()
+    def __init__(self, iteration: int, signal: str, rank: int = 0, times: int = 1, whole_group: bool = False) -> None:
+        self.target = 0 if whole_group else os.getpid()
         self.iteration = iteration
         self.signal = signal
         self.rank = rank

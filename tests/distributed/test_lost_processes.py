@@ -15,7 +15,8 @@ from lightning_gen.models import read_checkpoint
 from lightning_gen.tracking.record import read_record
 from tests.conftest import ROOT, SMALL, run_command
 
-TIMEOUT_SECONDS = 6
+TIMEOUT_SECONDS = 20
+"""Also what the start of the second process may take after the first one's, on a busy machine."""
 LATEST = 60
 """Seconds to import, start and fail on a busy machine; a hang would last for minutes."""
 

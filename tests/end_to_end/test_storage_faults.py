@@ -121,7 +121,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("only root can mount a small disk")
     yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    while folder.is_mount():
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_a_full_disk_and_more_room_later(disk: Path, tmp_path: Path) -> None:
@@ -141,7 +142,9 @@ def test_a_full_disk_and_more_room_later(disk: Path, tmp_path: Path) -> None:
 
 
 def test_a_disk_that_becomes_read_only(disk: Path, tmp_path: Path) -> None:
-    remount = spy("CommandAt", iteration=12, command=f"mount -o remount,ro {disk}")
+    # A disk on which files are open for writing, as the lock is, cannot be made read-only by hand: cover it by a copy.
+    copy = f"cp -a {disk} {tmp_path}/copy && mount --bind {tmp_path}/copy {disk} && mount -o remount,bind,ro {disk}"
+    remount = spy("CommandAt", iteration=12, command=copy)
     line = error_of(run_command(*arguments(disk), *remount, cwd=tmp_path, env=ENVIRONMENT))
     assert "Read-only file system" in line
     run = disk / "tiny" / "run"

@@ -84,7 +84,7 @@ def test_a_streamed_run_killed_and_resumed_ends_with_the_same_bits(photos: Path,
 def test_a_signal_to_the_whole_process_group_spares_the_workers(
     photos: Path, tmp_path: Path, name: str, status: int
 ) -> None:
-    spy = {"_target_": "tests.spies.SignalAt", "iteration": 10, "signal": name, "group": "true"}
+    spy = {"_target_": "tests.spies.SignalAt", "iteration": 10, "signal": name, "whole_group": "true"}
     options = [f"+callbacks.spy.{key}={value}" for key, value in spy.items()]
     assert train(photos, tmp_path, *STREAMED, *options, expected=(status,)) == status
     last = read_checkpoint(tmp_path / "tiny" / "run" / "checkpoints" / "last.ckpt")

@@ -41,6 +41,14 @@ class _Arguments(Sampler[Any]):
         return iter(self.arguments)
 
 
+def _leave_group(worker: int) -> None:
+    """Let signals to the process group, as Ctrl-C is one, reach the main process alone.
+
+    A worker that such a signal ended would end the run in the middle of an iteration; workers end with their parent.
+    """
+    os.setpgid(0, 0)
+
+
 def run_in_workers(
     task: Callable[[A], T], arguments: Iterable[A], num_workers: int, *, pin_memory: bool = False
 ) -> Generator[T]:
@@ -64,6 +72,7 @@ def run_in_workers(
         prefetch_factor=AHEAD if num_workers else None,
         # Forked workers share what this process holds, memory maps among it, and start at once.
         multiprocessing_context="fork" if num_workers else None,
+        worker_init_fn=_leave_group,
     )
     for result in loader:
         if isinstance(result, UserError):

@@ -33,7 +33,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(photos: Path, output: Path, *overrides: str) -> int:
+def train(photos: Path, output: Path, *overrides: str, expected: tuple[int, ...] = (0, -signal.SIGKILL)) -> int:
     arguments = [
         *SMALL,
         "data=image_folder",
@@ -52,8 +52,10 @@ def train(photos: Path, output: Path, *overrides: str) -> int:
         f"paths.output_dir={output}",
         *overrides,
     ]
-    result = run_command("train.py", *arguments, cwd=output, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert result.returncode in (0, -signal.SIGKILL), result.stderr
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = run_command("train.py", *arguments, cwd=output, env=environment, start_new_session=True)
+    assert result.returncode in expected, result.stderr
+    assert result.returncode not in (75, 130) or "Traceback" not in result.stderr, result.stderr
     return result.returncode
 
 
@@ -76,6 +78,17 @@ def test_a_streamed_run_killed_and_resumed_ends_with_the_same_bits(photos: Path,
         assert_equal(expected[part], resumed[part], part)
     assert resumed["generative_model"]["iteration"] == ITERATIONS
     assert labelled(whole) == labelled(broken)
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 75), ("SIGINT", 130)])
+def test_a_signal_to_the_whole_process_group_spares_the_workers(
+    photos: Path, tmp_path: Path, name: str, status: int
+) -> None:
+    spy = {"_target_": "tests.spies.SignalAt", "iteration": 10, "signal": name, "whole_group": "true"}
+    options = [f"+callbacks.spy.{key}={value}" for key, value in spy.items()]
+    assert train(photos, tmp_path, *STREAMED, *options, expected=(status,)) == status
+    last = read_checkpoint(tmp_path / "tiny" / "run" / "checkpoints" / "last.ckpt")
+    assert last["generative_model"]["iteration"] == 11
 
 
 def test_where_images_come_from_does_not_change_a_run(photos: Path, tmp_path: Path) -> None:

@@ -153,7 +153,9 @@ class SweepFolder:
             with self.planning:
                 self._open(settings, name)
         except OSError as error:
-            raise UserError(f"Cannot write to {self.path} ({error.strerror or error}): name another --storage") from error
+            raise UserError(
+                f"Cannot write to {self.path} ({error.strerror or error}): name another --storage"
+            ) from error
 
     def _open(self, settings: Settings | None, name: str) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -207,7 +209,7 @@ class SweepFolder:
 
 
 def _drop_torn_line(journal: Path, lock: _JournalLock) -> None:
-    """Cut off the end of a line that a full disk or a power cut left without its rest: nobody was told that it is kept."""
+    """Cut off a last line that a full disk or a power cut left without its end: nobody was told that it is kept."""
     if not journal.is_file():
         return
     lock.acquire()
@@ -229,9 +231,14 @@ def _check_same(kept: Settings, now: Settings, path: Path) -> None:
         for key in sorted({*before["sweep"], *after["sweep"]})
         if key not in ignored and before["sweep"].get(key) != after["sweep"].get(key)
     ]
-    names = {"overrides": "the overrides", "seeds": "--seeds", "output_dir": "--output-dir", "search_seed": "--search-seed"}
+    names = {
+        "overrides": "the overrides",
+        "seeds": "--seeds",
+        "output_dir": "--output-dir",
+        "search_seed": "--search-seed",
+    }
     differing += [name for key, name in names.items() if before[key] != after[key]]
     if differing:
         raise UserError(
-            f"{path} holds another sweep ({' and '.join(differing)} differ): repeat its options, or name another --storage"
+            f"{path} holds another sweep ({', '.join(differing)} differ): repeat its options, or name another --storage"
         )

@@ -93,7 +93,7 @@ class TrialRunner:
         scores: dict[str, float] = dict(job.trial.user_attrs.get(SCORES, {}))
         runs: dict[str, str] = dict(job.trial.user_attrs.get(RUNS, {}))
         for position, seed in enumerate(settings.run_seeds):
-            key = str(seed)
+            key = "run" if seed is None else str(seed)
             if key in scores:
                 continue
             name = self.folder.run_name(job.trial.number, seed)

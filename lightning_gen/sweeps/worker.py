@@ -113,7 +113,9 @@ def common_mistake(trials: list[FrozenTrial], most: int) -> str | None:
         most: trials of the study.
     """
     ended = [trial for trial in trials if trial.state.is_finished()]
-    errors = [trial.user_attrs[ERROR] for trial in ended if trial.state is TrialState.FAIL and ERROR in trial.user_attrs]
+    errors = [
+        trial.user_attrs[ERROR] for trial in ended if trial.state is TrialState.FAIL and ERROR in trial.user_attrs
+    ]
     if len(ended) < min(MISTAKES, most) or len(errors) < len(ended) or not all(error["mistake"] for error in errors):
         return None
     reason: str = errors[0]["reason"]

@@ -79,43 +79,12 @@ def check_command_line() -> None:
     """Compose what a plain run on ``sys.argv`` will compose, to fail with one line where Hydra would print several.
 
     Raises:
-        UserError: an unknown key or option, a value that does not resolve, or a search in which every process of a run
-            would draw other parameters.
+        UserError: an unknown key or option, or a value that does not resolve.
     """
     arguments = get_args_parser().parse_known_args(sys.argv[1:])[0]
-    if arguments.multirun:
-        check_sweeper(arguments.overrides)
     unusual = ("help", "hydra_help", "version", "cfg", "info", "multirun", "shell_completion", "config_dir")
     if not any(getattr(arguments, name, None) for name in unusual):
         compose_config(arguments.overrides, arguments.config_name or "train")
-
-
-def check_sweeper(overrides: Sequence[str]) -> None:
-    """Refuse a Hydra sweeper that draws parameters where Lightning starts more processes by repeating the command.
-
-    Each of them would draw its own parameters, and together they would train one model with several.
-
-    Args:
-        overrides: of a multirun.
-
-    Raises:
-        UserError: naming the command that gives all processes the same parameters.
-    """
-    chosen = {key: value for key, _, value in (override.partition("=") for override in overrides)}
-    sweeper = chosen.get("hydra/sweeper", chosen.get("override hydra/sweeper", "basic"))
-    if sweeper == "basic" and not chosen.get("hparams_search"):
-        return
-    trainers = chosen.get("trainer", "default").split(",")
-    strategies = [
-        str(compose_config([f"trainer={trainer}"])["trainer"].get("strategy", "auto")) for trainer in trainers
-    ]
-    strategies += [chosen[key] for key in ("trainer.strategy", "+trainer.strategy") if key in chosen]
-    repeated = [name for name in strategies if name.startswith(("ddp", "fsdp", "deepspeed")) and "spawn" not in name]
-    if repeated:
-        raise UserError(
-            f"hydra/sweeper={sweeper} with strategy {repeated[0]}: every process of a run would draw other parameters; "
-            "use `lightning-gen sweep`, which gives them all the same ones"
-        )
 
 
 def _explain(error: Exception, overrides: Sequence[str], config_name: str) -> str:

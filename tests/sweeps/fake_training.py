@@ -1,8 +1,8 @@
 """A program that behaves as ``train.py`` does towards a sweep, without torch: key=value, a run directory, a record.
 
-It keeps a ledger of what was started and finished, takes ``steps`` of ``seconds`` each with a line of metrics after each
-one, goes on where it was stopped, and ends as interrupted on SIGTERM. Its score is (x - 3)^2 + y + seed, worse by ten
-divided by the step before the end.
+It keeps a ledger of what was started and finished, takes ``steps`` of ``seconds`` each with a line of metrics after
+each one, goes on where it was stopped, and ends as interrupted on SIGTERM. Its score is (x - 3)^2 + y + seed, worse by
+10/step - 10/steps before the end. ``mistake``, ``broken``, ``nan`` and ``dies`` name the x with which that happens.
 """
 
 from __future__ import annotations
@@ -40,11 +40,14 @@ def main() -> None:
         with ledger.open("a") as file:
             file.write(json.dumps([word, name, os.getpid(), {key: options.get(key) for key in "xyz"}]) + "\n")
 
-    if options.get("mistake") in ("always", options.get("x")):
+    def happens(key: str) -> bool:
+        return key in options and options[key] in ("always", options.get("x"))
+
+    if happens("mistake"):
         print("about to fail")
         print("error: model.x cannot be that: use model.x=3", file=sys.stderr)
         raise SystemExit(2)
-    if options.get("broken") == options.get("x"):
+    if happens("broken"):
         raise RuntimeError("the network blew up")
     run = Path(options["paths.output_dir"]) / "fake" / name
     assert options["resume"] == "auto"
@@ -55,7 +58,13 @@ def main() -> None:
 
     def record(status: str, scores: list[dict[str, Any]]) -> None:
         facts = {"schema": 1, "status": status, "experiment": "fake", "run_name": name, "model": "m", "data": "d"}
-        facts |= {"seed": seed, "scores": scores, "images_seen": 1, "iterations": done, "settings_digest": name[:-6]}
+        facts |= {
+            "seed": seed,
+            "scores": scores,
+            "images_seen": 1,
+            "iterations": done,
+            "settings_digest": name.partition("-seed")[0],
+        }
         (run / "result.tmp").write_text(json.dumps(facts))
         (run / "result.tmp").replace(run / "result.json")
 
@@ -72,9 +81,9 @@ def main() -> None:
         done += 1
         with lines.open("a") as file:
             file.write(json.dumps({"iteration": done, "scores": [score(value + 10 * (1 / done - 1 / steps))]}) + "\n")
-    if options.get("dies") == options.get("x"):
+    if happens("dies"):
         os.kill(os.getpid(), signal.SIGKILL)
-    record("completed", [score(float("nan") if options.get("nan") == options.get("x") else value)])
+    record("completed", [score(float("nan") if happens("nan") else value)])
     note("end")
 
 

@@ -71,7 +71,7 @@ def test_the_line_of_the_best_score_only_improves() -> None:
     line = re.search(r'class="line k0" d="M([\d.]+) ([\d.]+)H([\d.]+)V([\d.]+)H([\d.]+)H', page)
     assert line is not None
     assert tuple(map(float, line.groups())) == (*places[0], *places[1], places[2][0])
-    assert 'class="trial best" cx="{:.1f}"'.format(places[1][0]) in page
+    assert f'class="trial best" cx="{places[1][0]:.1f}"' in page
     higher = sweep_page(summary(*TRIALS, goal="maximize", best=0, ranking=[0, 2, 1]))
     assert re.search(r'class="line k0" d="M([\d.]+) ([\d.]+)H([\d.]+)H([\d.]+)H([\d.]+)"', higher)
 

@@ -132,8 +132,8 @@ def main() -> None:
             f"| best of {arguments.trials} trials: {', '.join(_short(pair) for pair in shown)} | "
             f"{mean_and_spread(found, 1)} |",
             "",
-            f"{arguments.iterations} iterations each. The search took {minutes:.1f} minutes with two workers and saw seed 0 "
-            f"alone, where its trials had {min(_scores(summary)):.1f} to {max(_scores(summary)):.1f}. When "
+            f"{arguments.iterations} iterations each. The search took {minutes:.1f} minutes with two workers and saw "
+            f"seed 0 alone, where its trials had {min(_scores(summary)):.1f} to {max(_scores(summary)):.1f}. When "
             f"{sum(map(bool, before.values()))} trials had been begun, the driver and a worker were killed; started "
             f"again, the sweep took {len(resumed)} of them up where they were, and all {arguments.trials} trials "
             f"completed once each. {machine([record])}.",

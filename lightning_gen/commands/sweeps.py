@@ -72,9 +72,10 @@ def sweep(
     else:
         chosen = read_sweep(file)
         find_program(chosen.program)
-        folder.open(_settings(chosen, overrides or [], seeds, output_dir, search_seed), file.stem)
+        settings, number = _settings(chosen, overrides or [], seeds, output_dir, search_seed), _most(chosen, trials)
+        folder.open(settings, file.stem)
         try:
-            run_sweep(folder, _number_of_trials(chosen, trials), workers)
+            run_sweep(folder, number, workers)
         except KeyboardInterrupt:
             say(f"stopped; the same command goes on: {storage}")
             raise typer.Exit(130) from None
@@ -101,7 +102,7 @@ def _settings(
     return Settings(chosen, tuple(overrides), numbers, folder.resolve(), search_seed)
 
 
-def _number_of_trials(chosen: Sweep, trials: int | None) -> int:
+def _most(chosen: Sweep, trials: int | None) -> int:
     if trials is not None:
         return trials
     if chosen.run_cap is not None:

@@ -142,6 +142,8 @@ class TrialRunner:
                 process = self._start(command, output.fileno(), job.lease.descriptor)
             status = self._wait(process, job, name if watch else None)
             if status == 0:
+                if watch:
+                    self._is_hopeless(job, name)  # later trials are compared with what was written last, too
                 return
             if not _ended_from_outside(status):
                 raise TrialFailed(_of_seed(seed, last_error(log, begin)), mistake=status == USER_MISTAKE)

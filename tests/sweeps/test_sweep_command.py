@@ -221,7 +221,7 @@ def test_hopeless_trials_are_stopped_early_and_their_runs_interrupted(sweeps: Sw
         parameters={"x": {"values": [3, 6]}},
         early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2},
     )
-    summary = sweeps.run(overrides=("steps=8", "seconds=0.5"))
+    summary = sweeps.run(overrides=("steps=8", "seconds=0.25"))
     good, bad = summary["trials"]
     assert good["state"] == "completed"
     assert bad["state"] == "pruned"

@@ -160,17 +160,24 @@ class TrialRunner:
         return number
 
     def _start(self, command: list[str], output: int, lease: int) -> subprocess.Popen[bytes]:
-        """The run's process; it holds the trial's lock too, so nobody takes the trial up while it runs."""
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=dict(self.environment),
-            pass_fds=(lease,),
-            start_new_session=True,
-            preexec_fn=end_with_parent,
-        )
+        """The run's process; it holds the trial's lock too, so nobody takes the trial up while it runs.
+
+        Raises:
+            TrialFailed: there is no such program.
+        """
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(self.environment),
+                pass_fds=(lease,),
+                start_new_session=True,
+                preexec_fn=end_with_parent,
+            )
+        except OSError as error:
+            raise TrialFailed(f"cannot start {command[0]}: {error.strerror or error}", mistake=True) from error
 
     def _wait(self, process: subprocess.Popen[bytes], job: Job, watched: str | None) -> int:
         try:
@@ -205,7 +212,7 @@ class TrialRunner:
 
 def _ended_from_outside(status: int) -> bool:
     """Whether a signal ended the process, or it left so that it can go on, as it does before its time is up."""
-    return status < 0 or status > 128 or status == os.EX_TEMPFAIL
+    return status < 0 or status - 128 in signal.valid_signals() or status == os.EX_TEMPFAIL
 
 
 def _describe_end(status: int) -> str:

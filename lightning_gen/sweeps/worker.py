@@ -129,7 +129,7 @@ def main() -> None:
         signal.signal(number, worker.on_signal)
     try:
         worker.work()
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 

@@ -210,6 +210,11 @@ def test_a_score_that_no_run_has_stops_the_sweep(sweeps: Sweeps) -> None:
     assert "has no score fd_digits; it has fd_fake" in sweeps.refused("--trials", "50")
 
 
+def test_a_command_that_cannot_start_stops_the_sweep(sweeps: Sweeps) -> None:
+    sweeps.write(command=["/nowhere/python", "${program}", "${args_no_hyphens}"])
+    assert "cannot start /nowhere/python: No such file" in sweeps.refused("--trials", "50")
+
+
 def test_a_target_ends_the_search(sweeps: Sweeps) -> None:
     sweeps.write(method="grid", parameters={"x": {"values": [6, 5, 3, 2]}}, metric={"name": "fd_fake", "target": 4.0})
     assert [trial["score"] for trial in sweeps.run()["trials"]] == [9.0, 4.0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import statistics
 import subprocess
 import time
 from collections import Counter
@@ -146,9 +147,9 @@ def test_a_grid_runs_every_combination_once_over_restarts(sweeps: Sweeps) -> Non
 
 def test_bayes_comes_closer_than_its_random_beginning(sweeps: Sweeps) -> None:
     sweeps.write(method="bayes", parameters={**X, "y": {"min": 0.0, "max": 5.0}})
-    trials = sweeps.run("--trials", "24", "--workers", "2")["trials"]
+    trials = sweeps.run("--trials", "16")["trials"]
     scores = [trial["score"] for trial in trials]
-    assert sorted(scores[12:])[6] < sorted(scores[:12])[6]
+    assert statistics.median(scores[8:]) < statistics.median(scores[:8])
 
 
 def test_nested_and_conditional_parameters_reach_the_runs_that_have_them(sweeps: Sweeps) -> None:

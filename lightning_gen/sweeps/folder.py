@@ -172,7 +172,8 @@ class SweepFolder:
         elif settings is None:
             raise UserError(f"There is no sweep in {self.path}")
         else:
-            direction = "maximize" if settings.sweep.maximize else "minimize"
+            directions = optuna.study.StudyDirection
+            direction = directions.MAXIMIZE if settings.sweep.maximize else directions.MINIMIZE
             self._study = optuna.create_study(
                 study_name=f"{name}-{secrets.token_hex(2)}", storage=storage, direction=direction
             )

@@ -152,7 +152,7 @@ def test_a_grid_leaves_out_what_does_not_exist_and_repeats_nothing() -> None:
         ({"distribution": "uniform", "min": 0}, "uniform needs max"),
         ({"min": 0, "max": 1, "q": 1}, "int_uniform has no 'q'"),
         ({"distribution": "normal", "mean": 0}, "normal has no 'mean'"),
-        ({"min": "1e-4", "max": 1}, "give value"),
+        ({"min": "1e-4", "max": 1}, "is the text '1e-4'"),
         ({"distribution": "uniform", "min": "1e-4", "max": 1}, "is the text '1e-4'"),
         ({"min": 2, "max": 1}, "not less than max"),
         ({"distribution": "log_uniform_values", "min": 0, "max": 1}, "greater than 0"),

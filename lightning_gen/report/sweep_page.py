@@ -14,6 +14,9 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 30
 LARGE_RANGE = 20
 """Ratio of the largest to the smallest score above which their axis is logarithmic."""
 
+MOST_COLUMNS = 6
+"""Different numbers, each of several trials, that stand side by side like names."""
+
 Axis = Callable[[float], float]
 
 
@@ -36,7 +39,8 @@ def sweep_page(summary: Mapping[str, Any]) -> str:
     if scored:
         parts = [_history(summary, scored), _importances(summary)]
         parts += [_scatter(summary, scored, name) for name in summary["parameters"]]
-        charts = f'<div class="sweep-charts">{"".join(parts)}</div>'
+        note = '<p class="note">Orange: the best trial. Hollow: stopped early.</p>'
+        charts = f'<div class="sweep-charts">{"".join(parts)}</div>{note}'
     body = f'<div class="page">{header}<main>{charts}{_table(summary)}{_failures(summary)}</main></div>'
     return build_page(str(summary["study"]), body, ["report.css", "sweep.css"], [])
 
@@ -99,14 +103,15 @@ def _scatter(summary: Mapping[str, Any], scored: Sequence[Mapping[str, Any]], na
         return ""
     y = _score_axis(scored)
     values = [trial["values"][name] for trial in having]
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    if numbers and (len(values) < 2 * len(set(values)) or len(set(values)) > MOST_COLUMNS):
         logarithmic = name in summary["logarithmic"] and min(values) > 0
         x = _axis(min(values), max(values), LEFT + 10, WIDTH - RIGHT - 10, logarithmic=logarithmic)
         marks = _logarithmic_ticks(min(values), max(values)) if logarithmic else _linear_ticks(min(values), max(values))
         ticks = _bottom_ticks([(tick, f"{tick:.3g}") for tick in marks], x)
         places = [x(value) for value in values]
     else:
-        names = sorted({str(value) for value in values})
+        names = [str(value) for value in sorted(set(values))] if numbers else sorted({str(value) for value in values})
         room = (WIDTH - LEFT - RIGHT) / len(names)
         middle = {text: LEFT + room * (place + 0.5) for place, text in enumerate(names)}
         longest = max(3, int(room / 6.5))

@@ -81,6 +81,14 @@ def test_choices_stand_side_by_side() -> None:
     assert places[0][0] == places[2][0] == places[3][0] < places[1][0]
 
 
+def test_few_numbers_stand_side_by_side_in_their_order() -> None:
+    trials = [trial(number, 1.0 + number, width=width) for number, width in enumerate([8, 16, 100, 8, 16, 100])]
+    places = dots(figure(sweep_page(summary(*trials, parameters=["width"])), "width"))
+    assert places[0][0] == places[3][0]
+    assert places[1][0] - places[0][0] == pytest.approx(places[2][0] - places[1][0], abs=0.2)
+    assert places[0][0] < places[1][0]
+
+
 def test_importances_are_bars_of_their_share() -> None:
     page = sweep_page(summary(*TRIALS, importances={"lr": 0.75, "loss": 0.25}))
     widths = [float(width) for width in re.findall(r'<rect class="f0" x="0" y="\d+" width="([\d.]+)"', page)]

@@ -30,7 +30,7 @@ def sweep(
         Path, typer.Option(help="The sweep's folder; others may join it or go on with it.", show_default=False)
     ],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- KEY=VALUE...]", help="Options of every trial.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="After --: options of every trial.")
     ] = None,
     trials: Annotated[
         int | None,

@@ -54,18 +54,23 @@ def completed(output_dir: Path) -> list[Path]:
     return [file.parent for file in records if json.loads(file.read_text(encoding="utf-8"))["status"] == "completed"]
 
 
-def kill_in_the_middle(driver: subprocess.Popen[str], output_dir: Path, after: int) -> None:
-    """SIGKILL to the driver and to one of its workers once so many runs have completed."""
-    while len(completed(output_dir)) < after:
+def kill_in_the_middle(driver: subprocess.Popen[str], storage: Path, output_dir: Path, after: int) -> None:
+    """SIGKILL to the driver and one worker: so many runs have completed, and two others are well on their way."""
+    while len(completed(output_dir)) < after or under_way(storage) < 2:
         if driver.poll() is not None:
             raise SystemExit("the sweep ended before it could be killed")
-        time.sleep(0.5)
-    time.sleep(3)  # well into the next trials
+        time.sleep(0.2)
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(driver.pid)], capture_output=True, text=True, check=True)
     worker = int(listed.stdout.split()[0])
     os.kill(driver.pid, signal.SIGKILL)
     os.kill(worker, signal.SIGKILL)
     driver.communicate()
+
+
+def under_way(storage: Path) -> int:
+    """Trials whose output shows some iterations, and not yet the last ones."""
+    logs = [log.read_text(encoding="utf-8", errors="replace") for log in (storage / "trials").glob("*.log")]
+    return sum(2 <= text.count("\niteration ") <= 5 for text in logs)
 
 
 def starts(storage: Path) -> dict[int, list[str]]:
@@ -97,7 +102,7 @@ def main() -> None:
         raise SystemExit(f"{storage} exists: remove it or name another --output-dir")
     begin = time.monotonic()
     driver = start(storage, searched, arguments.trials, arguments.iterations)
-    kill_in_the_middle(driver, searched, arguments.trials // 4)
+    kill_in_the_middle(driver, storage, searched, arguments.trials // 4)
     before = starts(storage)
     driver = start(storage, searched, arguments.trials, arguments.iterations)
     output, _ = driver.communicate()

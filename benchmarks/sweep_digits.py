@@ -134,7 +134,8 @@ def main() -> None:
     rewrite_section(
         "sweep_digits",
         [
-            f"| setting | fd_digits, seed {SEARCHED_SEED}, by which was searched | seeds {', '.join(map(str, SEEDS))} |",
+            f"| setting | fd_digits, seed {SEARCHED_SEED}, by which was searched | "
+            f"seeds {', '.join(map(str, SEEDS))} |",
             "| --- | --- | --- |",
             f"| default | {searched_default:.1f} | {mean_and_spread(default, 1)} |",
             f"| best of {arguments.trials} trials: {', '.join(_short(pair) for pair in shown)} | "

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import distributed
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from lightning_gen.callbacks.scores import evaluate_model
 from lightning_gen.configuration import compose_config, compose_data, config_dir
@@ -82,7 +82,13 @@ def score(
         return _score(job, 0, 1, job.device, progress)
     _open(job, "cpu")  # mistakes show here, as one line, and not in every process
     with tempfile.TemporaryDirectory() as folder:
-        spawn(_score_rank, args=(job, num_processes, folder), nprocs=num_processes)
+        try:
+            spawn(_score_rank, args=(job, num_processes, folder), nprocs=num_processes)
+        except ProcessRaisedException as error:
+            mistakes = [line for line in str(error).splitlines() if "UserError: " in line]
+            if not mistakes:
+                raise
+            raise UserError(mistakes[-1].partition("UserError: ")[2]) from error
         result: list[dict[str, Any]] = json.loads(Path(folder, "scores.json").read_text(encoding="utf-8"))
         progress(1, 1)
         return result
@@ -253,12 +259,14 @@ def _open_reference(against: str, evaluator: Evaluator, overrides: Sequence[str]
         statistics = read_statistics(path)
         return StatisticsFile(statistics, statistics_protocol(path, statistics))
     images = ImageFiles(path, evaluator.cache_dir)
+    evaluator.extractor.check_image_shape(images.image_shape)
     number = len(images) if evaluator.num_reference is None else min(evaluator.num_reference, len(images))
     evaluator.reference_split = "all"
     return ReferenceImages(images.name, "all", number, images.digest, images.read, None, {"formats": images.formats})
 
 
 def _of_set(data: ImageDataModule, evaluator: Evaluator) -> ReferenceImages:
+    evaluator.extractor.check_image_shape(data.image_shape)
     split = evaluator.reference_split
     chosen = data.reference_set(split, evaluator.num_reference)
     return ReferenceImages.of(data.name, split, chosen.images, chosen.labels)

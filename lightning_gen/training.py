@@ -295,6 +295,7 @@ def quieten() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning.*")
     warnings.filterwarnings("ignore", module="torchmetrics.*")
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 
 if __name__ == "__main__":

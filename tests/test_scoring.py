@@ -158,6 +158,13 @@ def test_bad_folders_are_refused_by_name(sides: tuple[Path, Path], tmp_path: Pat
     ):
         with pytest.raises(UserError, match=message):
             call("compare", folder, second, "--extractor", "digits", "--metrics", "fd_digits")
+    colored = tmp_path / "colored"
+    colored.mkdir()
+    for index in range(3):
+        Image.new("RGB", (32, 32), (index, 50, 90)).save(colored / f"{index}.png")
+    for arguments in ((colored, second), (first, colored)):
+        with pytest.raises(UserError, match=r"grey images of 32x32 or 28x28, not \(3, 32, 32\)"):
+            call("compare", *arguments, "--extractor", "digits", "--metrics", "fd_digits")
     with pytest.raises(UserError, match="no data set, folder or file"):
         call("evaluate", first, "--against", "digit")
     with pytest.raises(UserError, match="--against SET"):
@@ -210,6 +217,16 @@ def test_folders_score_the_same_at_any_number_of_processes(sides: tuple[Path, Pa
         for one, other in zip(alone["scores"], together["scores"], strict=True):
             assert other["value"] == pytest.approx(one["value"], rel=1e-9)
             assert other["protocol_hash"] == one["protocol_hash"]
+
+
+def test_a_mistake_in_one_of_several_processes_is_one_line(sides: tuple[Path, Path], tmp_path: Path) -> None:
+    damaged = sides[0] / "0100.png"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    arguments = [str(argument) for argument in ("compare", *sides, "--extractor", "digits", "--nproc", 2)]
+    result = run_command("lightning-gen", *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert "0100.png is damaged" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
 
 
 def test_metrics_of_a_run_can_be_named_by_their_scores(train_here: Any, tmp_path: Path) -> None:

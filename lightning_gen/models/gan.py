@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -188,7 +188,7 @@ class GAN(GenerativeModel):
         optimizer, _ = self.optimizer_list()
         fake = fake._replace(images=fake.images.detach())
         seen_real, seen_fake = self._augment(real.images), self._augment(fake.images)
-        step = self._step(real, fake, seen_real, seen_fake, self.discriminator(seen_real, real.labels))
+        step = self._step(real, fake, seen_real, seen_fake, lambda: self.discriminator(seen_real, real.labels))
         losses = self._discriminator_losses(step)
         first, *others = losses.values()
         self.minimize(sum(others, first), optimizer, self.discriminator, self.gradient_clip_norm)
@@ -200,12 +200,11 @@ class GAN(GenerativeModel):
         """Step the generator on fake images that carry its gradient; returns its loss and the regularizers' terms."""
         _, optimizer = self.optimizer_list()
         with frozen(self.discriminator):
-            seen_real, output = real.images, None
+            seen_real, see_real = real.images, None
             if self._generator_sees_real:
-                with torch.no_grad():
-                    seen_real = self._augment(real.images)
-                    output = self.discriminator(seen_real, real.labels)
-            step = self._step(real, fake, seen_real, self._augment(fake.images), output)
+                seen_real = self._augment(real.images)
+                see_real = torch.no_grad()(lambda: self.discriminator(seen_real, real.labels))
+            step = self._step(real, fake, seen_real, self._augment(fake.images), see_real)
             losses = self._generator_losses(step)
             first, *others = losses.values()
             self.minimize(sum(others, first), optimizer, self.generator, self.gradient_clip_norm)
@@ -214,7 +213,12 @@ class GAN(GenerativeModel):
         return losses
 
     def _step(
-        self, real: Labelled, fake: Fakes, seen_real: Tensor, seen_fake: Tensor, real_output: DiscriminatorOutput | None
+        self,
+        real: Labelled,
+        fake: Fakes,
+        seen_real: Tensor,
+        seen_fake: Tensor,
+        see_real: Callable[[], DiscriminatorOutput] | None,
     ) -> Step:
         return Step(
             iteration=self.iteration,
@@ -226,16 +230,18 @@ class GAN(GenerativeModel):
             clean_fake_images=fake.images,
             real_images=seen_real,
             fake_images=seen_fake,
-            real=real_output,
-            fake=self.discriminator(seen_fake, fake.labels),
+            see_real=see_real,
+            see_fake=lambda: self.discriminator(seen_fake, fake.labels),
             # Compiled code cannot be differentiated twice; `forward` is never compiled.
             discriminate=lambda images: self.discriminator.forward(images, fake.labels),
         )
 
     def _discriminator_losses(self, step: Step) -> dict[str, Tensor]:
+        # Penalties first: their second derivatives take the most memory, best without other graphs beside them.
+        terms = self._terms("discriminator", step)
         assert step.real is not None
         loss = self.loss.discriminator(step.real.logits, step.fake.logits)
-        return {"discriminator_loss": loss, **self._terms("discriminator", step)}
+        return {"discriminator_loss": loss, **terms}
 
     def _generator_losses(self, step: Step) -> dict[str, Tensor]:
         terms = self._terms("generator", step)

@@ -131,11 +131,12 @@ class SGAN(GAN):
         return labelled_loss(self.classify(self._augment(self._labelled.images)), self._labelled.labels)
 
     def _discriminator_losses(self, step: Step) -> dict[str, Tensor]:
-        assert step.real is not None
+        real, fake = step.real, step.fake
+        assert real is not None
         return {
             "labelled_loss": self._labelled_loss(),
-            "unlabelled_loss": self.unlabelled_weight * 0.5 * unlabelled_loss(step.real.heads[CLASSES]),
-            "fake_loss": self.unlabelled_weight * 0.5 * fake_loss(step.fake.heads[CLASSES]),
+            "unlabelled_loss": self.unlabelled_weight * 0.5 * unlabelled_loss(real.heads[CLASSES]),
+            "fake_loss": self.unlabelled_weight * 0.5 * fake_loss(fake.heads[CLASSES]),
             **self._terms("discriminator", step),
         }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 from torch import Tensor, distributed, nn
@@ -59,8 +60,8 @@ class Step:
         clean_fake_images: the same of the fake images; they carry gradient in the generator's step alone.
         real_images: what the discriminator saw, augmented.
         fake_images: what the discriminator saw, augmented.
-        real: the discriminator's output on ``real_images``.
-        fake: the discriminator's output on ``fake_images``.
+        see_real: computes ``real``, or None.
+        see_fake: computes ``fake``.
         discriminate: images (N, C, H, W) -> the discriminator's output with ``labels``; can be differentiated twice.
     """
 
@@ -73,9 +74,19 @@ class Step:
     clean_fake_images: Tensor
     real_images: Tensor
     fake_images: Tensor
-    real: DiscriminatorOutput | None
-    fake: DiscriminatorOutput
+    see_real: Callable[[], DiscriminatorOutput] | None
+    see_fake: Callable[[], DiscriminatorOutput]
     discriminate: Callable[[Tensor], DiscriminatorOutput]
+
+    @cached_property
+    def real(self) -> DiscriminatorOutput | None:
+        """The discriminator's output on ``real_images``, computed when it is first asked for."""
+        return None if self.see_real is None else self.see_real()
+
+    @cached_property
+    def fake(self) -> DiscriminatorOutput:
+        """The discriminator's output on ``fake_images``, computed when it is first asked for."""
+        return self.see_fake()
 
 
 class Regularizer(nn.Module):

@@ -49,8 +49,8 @@ def describe_board(board: Board) -> str:
         parts.append(f"{board.protocol['num_samples']:,} samples")
     reference = board.protocol.get("reference") or {}
     if {"size", "dataset", "split"} <= reference.keys():
-        size = f"{reference['size']:,}" if isinstance(reference["size"], int) else str(reference["size"])
-        parts.append(f"against {size} {reference['dataset']} {reference['split']} images")
+        size = f"{reference['size']:,} " if isinstance(reference["size"], int) else ""
+        parts.append(f"against {size}{reference['dataset']} {reference['split']} images")
     return ", ".join(parts)
 
 

@@ -19,7 +19,9 @@ from lightning_gen.errors import UserError
 from lightning_gen.images import to_float
 from lightning_gen.metrics.base import protocol_hash
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
-from lightning_gen.tracking.leaderboard import build_boards, render
+from lightning_gen.tracking.exports import to_table
+from lightning_gen.tracking.leaderboard import build_boards
+from lightning_gen.tracking.record_files import FoundRun
 from lightning_gen.tracking.run_directory import RunDirectory
 from lightning_gen.training import train
 
@@ -171,9 +173,9 @@ def test_scores_of_one_iteration_share_a_line(tmp_path: Path) -> None:
 
 def test_errors_rank_on_a_leaderboard_of_their_own(tmp_path: Path) -> None:
     record = run_tiny("metrics=none")
-    (board,) = build_boards([(tmp_path / "result.json", record)])
-    assert (board.score, board.lower_is_better, len(board.rows)) == ("test_error", True, 1)
-    assert render(board).title == "test_error (lower is better) · against 360 digits test images"
+    (board,) = build_boards([FoundRun(record, "run")])
+    assert (board.score, board.lower_is_better, len(board.entries)) == ("test_error", True, 1)
+    assert str(to_table(board).title) == "test_error (lower is better, against 360 digits test images)"
 
 
 def test_models_and_sets_without_classes_are_refused(train_here: Callable[..., dict[str, Any]], tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def step(real: DiscriminatorOutput | None, fake: DiscriminatorOutput, **changes:
         "clean_fake_images": images,
         "real_images": real_images,
         "fake_images": images,
-        "real": real,
-        "fake": fake,
+        "see_real": None if real is None else lambda: real,
+        "see_fake": lambda: fake,
         "discriminate": discriminate,
     }
     return Step(**{**known, **changes})

@@ -62,7 +62,9 @@ def check_slurm(processes: int) -> None:
     if tasks is None:
         return
     if tasks > 1 and "SLURM_STEP_ID" not in os.environ:
-        raise UserError(f"This Slurm job has {tasks} tasks and this process was not started by srun: srun python train.py")
+        raise UserError(
+            f"This Slurm job has {tasks} tasks and this process was not started by srun: srun python train.py"
+        )
     if tasks != processes:
         raise UserError(
             f"Slurm counts {tasks} tasks and the trainer {processes} processes: set trainer=slurm, and --ntasks-per-node "

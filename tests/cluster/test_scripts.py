@@ -1,0 +1,83 @@
+"""The batch scripts of slurm/, run with an ``srun`` and a ``scontrol`` that write down what they are called with."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lightning_gen.configuration import compose_config
+from tests.conftest import ROOT
+
+SCRIPTS = sorted((ROOT / "slurm").glob("*.sh"))
+
+
+def run_script(script: Path, folder: Path, srun_status: int = 0) -> tuple[int, list[str], str]:
+    """Exit status, the arguments that srun got, and the calls of scontrol."""
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "srun").write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" > {folder}/srun\nexit {srun_status}\n')
+    (programs / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {folder}/scontrol\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "activate").write_text(f'export PATH="{programs}:$PATH"\n')
+    variables = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "4", "SLURM_CPUS_PER_TASK": "2"}
+    result = subprocess.run(
+        ["bash", str(script), "experiment=dcgan_cifar10", "tags=[a b]"],
+        cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert not result.stderr
+    requeued = folder / "scontrol"
+    return (
+        result.returncode,
+        (folder / "srun").read_text().split("\0"),
+        requeued.read_text() if requeued.exists() else "",
+    )
+
+
+def test_there_are_scripts_for_one_node_several_nodes_and_a_sweep() -> None:
+    assert [script.name for script in SCRIPTS] == ["array_sweep.sh", "multi_node.sh", "single_node.sh"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_the_syntax_is_right_and_two_lines_are_to_be_changed(script: Path) -> None:
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    lines = script.read_text().splitlines()
+    changes = [line for line in lines if "# change:" in line]
+    assert [line.split("=")[0] for line in changes] == ["#SBATCH --partition", "ENVIRONMENT"]
+    directives = [line for line in lines if line.startswith("#SBATCH")]
+    first_command = next(index for index, line in enumerate(lines) if line and not line.startswith("#"))
+    assert all(line in lines[:first_command] for line in directives)
+    for option in ("--requeue", "--open-mode=append", "--ntasks-per-node="):
+        assert any(option in line for line in directives), option
+    assert any(re.search(r"--signal=USR1@\d+$", line) for line in directives)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_the_command_composes_and_its_run_name_is_the_jobs(script: Path, tmp_path: Path) -> None:
+    status, arguments, requeued = run_script(script, tmp_path)
+    assert (status, requeued) == (0, "")
+    start = arguments.index("train.py")
+    assert arguments[start - 1] == "python"
+    config = compose_config([each for each in arguments[start + 1 :] if each])
+    assert config["run_name"] == ("slurm-5_4" if script.stem == "array_sweep" else "slurm-7")
+    assert config["resume"] == "auto"
+    assert config["experiment_name"] == "dcgan_cifar10"
+    assert config["tags"] == ["a b"]
+    assert config["trainer"]["strategy"] == "ddp_find_unused_parameters_true"
+    if script.stem == "array_sweep":
+        assert (config["seed"], config["model"]["generator_optimizer"]["lr"]) == (1, 2e-4)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_only_a_run_that_was_stopped_by_a_signal_is_queued_again(script: Path, tmp_path: Path) -> None:
+    for status in (75, 1):
+        folder = tmp_path / str(status)
+        folder.mkdir()
+        returned, _, requeued = run_script(script, folder, status)
+        call = "requeue 5_4\n" if script.stem == "array_sweep" else "requeue 7\n"
+        assert (returned, requeued) == (status, call if status == 75 else "")

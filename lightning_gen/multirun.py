@@ -67,8 +67,8 @@ def check_multirun(config: Mapping[str, Any]) -> None:
         return
     if not sweeper.startswith("hydra._internal."):
         raise UserError(
-            f"The sweeper {sweeper.rpartition('.')[2]} would draw other parameters in every process of a run: sweep runs "
-            "of one process (trainer=gpu or cpu), or set launcher=submitit_slurm"
+            f"The sweeper {sweeper.rpartition('.')[2]} would draw other parameters in every process of a run: sweep "
+            "runs of one process (trainer=gpu or cpu), or set launcher=submitit_slurm"
         )
     if not launcher.startswith("hydra._internal."):
         raise UserError(
@@ -81,8 +81,8 @@ def check_multirun(config: Mapping[str, Any]) -> None:
 def one_of_many() -> Iterator[None]:
     """Within the context this process's command line is that of one run of the multirun; nothing where there is none.
 
-    Lightning starts the other processes of a run by repeating the command line: that of the multirun would run all of it
-    again. Afterwards the environment is as before, so that the next run starts processes of its own.
+    Lightning starts the other processes of a run by repeating the command line: that of the multirun would run all of
+    it again. Afterwards the environment is as before, so that the next run starts processes of its own.
     """
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN or started_by_torchrun() or started_by_srun():

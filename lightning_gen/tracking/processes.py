@@ -67,8 +67,8 @@ def check_slurm(processes: int) -> None:
         )
     if tasks != processes:
         raise UserError(
-            f"Slurm counts {tasks} tasks and the trainer {processes} processes: set trainer=slurm, and --ntasks-per-node "
-            "to the number of GPUs of a node"
+            f"Slurm counts {tasks} tasks and the trainer {processes} processes: set trainer=slurm, and "
+            "--ntasks-per-node to the number of GPUs of a node"
         )
 
 

@@ -185,8 +185,8 @@ def table(rows: Sequence[Row], rounds: int) -> list[str]:
     sizes = ", ".join(f"{row.batch_size} ({row.experiment})" for row in rows)
     lines += [
         "",
-        f"Batches of {sizes} in each process, one thread each on {os.cpu_count()} CPU cores ({platform.machine()}), gloo, "
-        f"torch {torch.__version__}; medians of {rounds} rounds.",
+        f"Batches of {sizes} in each process, one thread each on {os.cpu_count()} CPU cores ({platform.machine()}), "
+        f"gloo, torch {torch.__version__}; medians of {rounds} rounds.",
     ]
     return lines
 
@@ -291,8 +291,8 @@ def plan() -> None:
             speed = network.gpus * cost.images / (compute + exchange)
             cells.append(f"{exchange * 1e3:.1f}, {speed:,.0f}, {compute / (compute + exchange):.0%}")
         print(
-            f"| `{experiment}` | {cost.images} | {cost.parameters / 1e6:.1f} M | {cost.message / 1e6:.0f} in {cost.calls} "
-            f"| {compute * 1e3:.1f} | {' | '.join(cells)} |"
+            f"| `{experiment}` | {cost.images} | {cost.parameters / 1e6:.1f} M "
+            f"| {cost.message / 1e6:.0f} in {cost.calls} | {compute * 1e3:.1f} | {' | '.join(cells)} |"
         )
 
 

@@ -3,8 +3,8 @@
     python -m tests.cluster.slurm [COMMAND ...]
 
 starts one, runs the command in it (a shell by default) and takes it down. Both nodes are this machine under two names
-and ports. Everything runs as the current user with a munge key of its own: a Slurm that is running here already is neither used
-nor changed.
+and ports. Everything runs as the current user with a munge key of its own: a Slurm that is running here already is
+neither used nor changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The one exception whose message is meant for a person at a terminal."""
+"""The one exception whose message is meant for a person at a terminal, and the exit status that says: try again."""
+
+EXIT_TRY_AGAIN = 75
+"""Exit status of a run that ended where it can go on: EX_TEMPFAIL of sysexits.h."""
 
 
 class UserError(Exception):

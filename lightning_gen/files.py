@@ -35,6 +35,15 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def link(source: Path, name: Path) -> None:
+    """Make ``name`` another name of ``source`` in one step, replacing what it named; a copy where links do not work."""
+    with atomic_path(name) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            temporary.write_bytes(source.read_bytes())
+
+
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spaces: equal values give equal text, so digests of it can be compared."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

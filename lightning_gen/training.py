@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_gen.callbacks.monitors import Throughput
+from lightning_gen.callbacks.preemption import Preemption
 from lightning_gen.callbacks.schedule import find_callback
 from lightning_gen.callbacks.scores import RecordKeeper
 from lightning_gen.configuration import PACKAGE, check_command_line, config_dir, to_plain
@@ -42,7 +45,9 @@ from lightning_gen.tracking.record import (
 )
 from lightning_gen.tracking.run_claim import claim_run
 from lightning_gen.tracking.run_directory import RunDirectory
+from lightning_gen.tracking.run_lock import release
 from lightning_gen.tracking.settings import defining, settings_digest
+from lightning_gen.tracking.storage_errors import storage_errors
 
 SHARDING = ("fsdp", "deepspeed", "model_parallel")
 """Strategies that shard one module and cannot train models that step several optimizers by hand."""
@@ -103,6 +108,16 @@ def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
     if config["ckpt_path"]:
         start_from(Path(config["ckpt_path"]), parts.model)
     run, checkpoint = claim_run(config)
+    try:
+        with storage_errors(run):
+            return _train_in(run, checkpoint, config, parts)
+    finally:
+        release(run.path)
+
+
+def _train_in(
+    run: RunDirectory, checkpoint: Path | None, config: Mapping[str, Any], parts: Parts
+) -> dict[str, Any] | None:
     if checkpoint is not None and process_rank() == 0:
         run.remove_leftovers()
         run.rewind_metrics(read_checkpoint(checkpoint)["generative_model"]["iteration"])
@@ -126,16 +141,31 @@ def train(config: Mapping[str, Any]) -> dict[str, Any] | None:
         status = "interrupted"
         raise
     finally:
-        if trainer.is_global_zero:
-            record = describe(config, parts, trainer, run, status)
-            write_record(run.record_file, record)
-        for logger in trainer.loggers:
-            if record is not None and isinstance(logger, KeepsRecord):
-                logger.log_record(record)
-            logger.finalize("success" if status == "completed" else "failed")
+        try:
+            if trainer.is_global_zero:
+                record = describe(config, parts, trainer, run, status)
+                write_record(run.record_file, record)
+        finally:
+            _close(trainer, status, record)
     if record is not None:
         print_summary(record, run)
     return record
+
+
+def _close(trainer: pl.Trainer, status: str, record: dict[str, Any] | None) -> None:
+    """Let go of what outlives the fit: loggers, signals, a job to requeue and processes that Lightning started."""
+    for logger in trainer.loggers:
+        if record is not None and isinstance(logger, KeepsRecord):
+            logger.log_record(record)
+        logger.finalize("success" if status == "completed" else "failed")
+    preemption = find_callback(trainer, Preemption)
+    if preemption is not None:
+        if trainer.is_global_zero:
+            preemption.leave()
+        preemption.give_signals_back()
+    if status == "failed" and trainer.strategy.launcher is not None:
+        # One that hangs would outlive this process.
+        trainer.strategy.launcher.kill(signal.SIGKILL)
 
 
 def check_trainer(trainer: Mapping[str, Any], model: Mapping[str, Any]) -> None:
@@ -230,6 +260,7 @@ def build_trainer(config: Mapping[str, Any], parts: Parts, run: RunDirectory) ->
         "group": config["experiment_name"],
         "scores": scores,
         "tags": config["tags"],
+        "resumes": config["resume"] == "auto",
     }
     callbacks = [
         construct(spec, pl.Callback, **derived)
@@ -245,6 +276,9 @@ def build_trainer(config: Mapping[str, Any], parts: Parts, run: RunDirectory) ->
     trainer = pl.Trainer(
         **_trainer_options(config["trainer"]), callbacks=callbacks, logger=loggers or False, default_root_dir=run.path
     )
+    if hasattr(trainer.strategy, "_timeout"):
+        # A strategy that is named by a string takes no options.
+        trainer.strategy._timeout = timedelta(minutes=config["timeout_minutes"])
     keeper = RecordKeeper(lambda: write_record(run.record_file, describe(config, parts, trainer, run, "interrupted")))
     trainer.callbacks.insert(0, keeper)  # type: ignore[attr-defined]
     return trainer

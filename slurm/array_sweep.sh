@@ -33,12 +33,6 @@ trials=(
 read -ra trial <<<"${trials[$SLURM_ARRAY_TASK_ID]}"
 job="${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
 
-# The job's number names the run, so that the job finds it again when it has been queued again.
-code=0
-srun python train.py trainer=slurm resume=auto run_name="slurm-$job" "${trial[@]}" "$@" || code=$?
-
-# 75: stopped by a signal, with a checkpoint.
-if [ "$code" = 75 ]; then
-  scontrol requeue "$job"
-fi
-exit "$code"
+# The job's number names the run, so that the job finds it again: told to stop, it writes a checkpoint and queues itself
+# again.
+srun python train.py trainer=slurm resume=auto run_name="slurm-$job" "${trial[@]}" "$@"

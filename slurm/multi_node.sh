@@ -23,11 +23,4 @@ export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"
 
 # The processes meet at the first node. Its name must resolve on the others; else set MASTER_ADDR to an address of it.
 # With more than one network between the nodes, NCCL_SOCKET_IFNAME names the fast one.
-code=0
-srun --wait=600 python train.py trainer=slurm resume=auto run_name="slurm-$SLURM_JOB_ID" "$@" || code=$?
-
-# 75: stopped by a signal, with a checkpoint.
-if [ "$code" = 75 ]; then
-  scontrol requeue "$SLURM_JOB_ID"
-fi
-exit "$code"
+srun python train.py trainer=slurm resume=auto run_name="slurm-$SLURM_JOB_ID" "$@"

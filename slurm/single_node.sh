@@ -20,12 +20,6 @@ ENVIRONMENT=.venv                      # change: the environment that lightning_
 export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
 export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"
 
-# The job's number names the run, so that the job finds it again when it has been queued again.
-code=0
-srun --wait=600 python train.py trainer=slurm resume=auto run_name="slurm-$SLURM_JOB_ID" "$@" || code=$?
-
-# 75: stopped by a signal, with a checkpoint.
-if [ "$code" = 75 ]; then
-  scontrol requeue "$SLURM_JOB_ID"
-fi
-exit "$code"
+# The job's number names the run, so that the job finds it again: told to stop, it writes a checkpoint and queues itself
+# again.
+srun python train.py trainer=slurm resume=auto run_name="slurm-$SLURM_JOB_ID" "$@"

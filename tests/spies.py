@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
+import signal as signals
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,96 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from lightning_gen.callbacks.schedule import find_callback
+from lightning_gen.callbacks.scores import Scores
+from lightning_gen.models import GenerativeModel
 
-class KillAt(Callback):
+
+class SignalAt(Callback):
+    """Sends this process a signal as an iteration begins.
+
+    Args:
+        iteration: which one, counted from 0.
+        signal: its name.
+        rank: the process.
+        times: how often.
+    """
+
+    def __init__(self, iteration: int, signal: str, rank: int = 0, times: int = 1) -> None:
+        self.iteration = iteration
+        self.signal = signal
+        self.rank = rank
+        self.times = times
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == self.iteration and trainer.global_rank == self.rank:
+            for _ in range(self.times):
+                os.kill(os.getpid(), getattr(signals, self.signal))
+
+
+class KillAt(SignalAt):
     """Ends the process by SIGKILL as an iteration begins, as a machine that dies would."""
+
+    def __init__(self, iteration: int, rank: int = 0) -> None:
+        super().__init__(iteration, "SIGKILL", rank)
+
+
+class HangAt(Callback):
+    """One process stops moving as an iteration begins, after it wrote its number to a file."""
+
+    def __init__(self, iteration: int, rank: int, file: str) -> None:
+        self.iteration = iteration
+        self.rank = rank
+        self.file = Path(file)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == self.iteration and trainer.global_rank == self.rank:
+            self.file.write_text(str(os.getpid()))
+            self.hang()
+
+    def hang(self) -> None:
+        time.sleep(3600)
+
+
+class ScoreAlone(Callback):
+    """Rank zero alone scores the model before an iteration, which every rank should do."""
 
     def __init__(self, iteration: int) -> None:
         self.iteration = iteration
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == self.iteration and trainer.is_global_zero:
+            scores = find_callback(trainer, Scores)
+            assert scores is not None
+            assert isinstance(pl_module, GenerativeModel)
+            scores.score(trainer, pl_module)
+
+
+class WaitAt(Callback):
+    """Says that an iteration is reached by making one file, and waits there for another."""
+
+    def __init__(self, iteration: int, reached: str, go_on: str) -> None:
+        self.iteration = iteration
+        self.reached = Path(reached)
+        self.go_on = Path(go_on)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         if trainer.global_step == self.iteration:
-            os.kill(os.getpid(), signal.SIGKILL)
+            self.reached.touch()
+            while not self.go_on.exists():
+                time.sleep(0.05)
+
+
+class CommandAt(Callback):
+    """Runs a shell command as an iteration begins."""
+
+    def __init__(self, iteration: int, command: str) -> None:
+        self.iteration = iteration
+        self.command = command
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == self.iteration:
+            subprocess.run(self.command, shell=True, check=True)
 
 
 class RankSpy(Callback):

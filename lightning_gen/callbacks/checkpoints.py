@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from lightning_gen.callbacks.schedule import find_callback, is_last_iteration
 from lightning_gen.callbacks.scores import Scores
-from lightning_gen.files import atomic_path
+from lightning_gen.files import link
 from lightning_gen.models import GenerativeModel
 from lightning_gen.tracking.run_directory import RunDirectory
 
@@ -36,6 +39,11 @@ class Checkpoints(Checkpoint):
         self.best_score: float | None = None
         self.saved_iteration = -1
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Have checkpoints written by `WholeFiles`, unless the trainer was given another way."""
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeFiles()
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Save if it is time, if the score is the best so far, or if training ends here."""
         assert isinstance(pl_module, GenerativeModel)
@@ -47,20 +55,29 @@ class Checkpoints(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the final state, unless that is done."""
         assert isinstance(pl_module, GenerativeModel)
-        if self.saved_iteration != pl_module.iteration:
-            self.save(trainer, pl_module, self._is_new_best(trainer, pl_module))
+        self.save_unless_saved(trainer, pl_module)
+
+    def save_unless_saved(self, trainer: Trainer, model: GenerativeModel) -> None:
+        """Save, unless this iteration has been saved; every rank must call it."""
+        if self.saved_iteration != model.iteration:
+            self.save(trainer, model, self._is_new_best(trainer, model))
 
     def save(self, trainer: Trainer, model: GenerativeModel, is_best: bool) -> None:
         """Save now; every rank must call it."""
         path = self.run.checkpoints / f"iteration_{model.iteration:08d}.ckpt"
         self.saved_iteration = model.iteration
         temporary = path.with_name(f".{path.name}.tmp")
-        trainer.save_checkpoint(temporary)
+        try:
+            trainer.save_checkpoint(temporary)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # a part of a file on a full disk
+            raise
         if trainer.is_global_zero:
             os.replace(temporary, path)
-            link(path, self.run.last_checkpoint)
+            # The last one last: it knows the best score, so a run that goes on from it would not link the best again.
             if is_best:
                 link(path, self.run.best_checkpoint)
+            link(path, self.run.last_checkpoint)
             self._remove_old()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -95,10 +112,22 @@ class Checkpoints(Checkpoint):
                 path.unlink()
 
 
-def link(source: Path, name: Path) -> None:
-    """Make ``name`` another name of ``source`` in one step, replacing what it named; a copy where links do not work."""
-    with atomic_path(name) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            temporary.write_bytes(source.read_bytes())
+class WholeFiles(TorchCheckpointIO):
+    """Writes checkpoints where they belong and has them on the disk before they get their name.
+
+    Lightning's own way goes through the system's folder of temporary files, where a process that is killed leaves
+    them, and does not wait for the disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint to a local file.
+
+        Raises:
+            OSError: it does not fit, or the folder cannot be written.
+        """
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        with Path(path).open("wb") as file:
+            file.write(content.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())

@@ -10,7 +10,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from lightning_gen.callbacks.pictures import slerp
-from lightning_gen.callbacks.schedule import EveryImages
+from lightning_gen.callbacks.schedule import EveryImages, find_callback
+from lightning_gen.callbacks.stall import StallWatchdog
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import Score
 from lightning_gen.metrics.evaluator import Drawn, Evaluator
@@ -96,7 +97,9 @@ class Scores(ScoringCallback):
 
     def measure(self, trainer: Trainer, model: GenerativeModel) -> list[Score]:
         """The evaluator's scores."""
-        return evaluate_model(self.evaluator, model, rank=trainer.global_rank, world_size=trainer.world_size)
+        watchdog = find_callback(trainer, StallWatchdog)
+        alive = watchdog.beat if watchdog else None
+        return evaluate_model(self.evaluator, model, alive, rank=trainer.global_rank, world_size=trainer.world_size)
 
 
 class RecordKeeper(Callback):
@@ -119,12 +122,23 @@ class RecordKeeper(Callback):
             self.write()
 
 
-def evaluate_model(evaluator: Evaluator, model: GenerativeModel, **options: Any) -> list[Score]:
-    """Score a model that is in evaluation mode; ``options`` are those of `Evaluator.evaluate`."""
+def evaluate_model(
+    evaluator: Evaluator, model: GenerativeModel, on_draw: Callable[[], None] | None = None, **options: Any
+) -> list[Score]:
+    """Score a model that is in evaluation mode.
+
+    Args:
+        evaluator: the protocol.
+        model: what is scored.
+        on_draw: called before every block of samples.
+        options: those of `Evaluator.evaluate`.
+    """
     assert isinstance(model, Samples)
     make = model.sample
 
     def draw(number: int, rng: torch.Generator) -> Drawn:
+        if on_draw is not None:
+            on_draw()
         labels = None if model.label_law is None else model.draw_labels(number, generator=rng)
         return Drawn(make(number, labels, generator=rng), labels)
 

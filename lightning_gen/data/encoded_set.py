@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_gen.data.batches import ImageBatch
 from lightning_gen.data.formats.decoding import Frame, decode_image
-from lightning_gen.data.formats.records import Records
+from lightning_gen.data.formats.records import GoneError, Records
 from lightning_gen.data.image_set import ImageSource
 from lightning_gen.errors import UserError
 from lightning_gen.seeds import derive_seed
@@ -102,7 +102,7 @@ class EncodedSet(ImageSource):
             epoch: of training, in which a random crop differs; None cuts from the middle, for evaluation.
 
         Raises:
-            UserError: it is damaged and ``on_error`` is ``raise``.
+            UserError: it is damaged and ``on_error`` is ``raise``, or its folder is gone.
         """
         assert self.damaged is not None
         record = index if self.indices is None else int(self.indices[index])
@@ -114,7 +114,7 @@ class EncodedSet(ImageSource):
         try:
             return self.frame.apply(self.pixels(record), self.records.name(record), position)
         except UserError as error:
-            if self.on_error == "raise":
+            if self.on_error == "raise" or isinstance(error, GoneError):
                 raise
             self.damaged[record] = True
             log.warning("skipped: %s", str(error).partition(": ")[0])

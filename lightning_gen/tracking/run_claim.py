@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_gen.errors import UserError
+from lightning_gen.tracking.last_checkpoint import mend_last_checkpoint
 from lightning_gen.tracking.processes import (
     MEETING_TIMEOUT,
     meeting_store,
@@ -19,7 +20,8 @@ from lightning_gen.tracking.processes import (
     world_size,
 )
 from lightning_gen.tracking.record import config_digest
-from lightning_gen.tracking.run_directory import RunDirectory, create_run, find_run, open_run
+from lightning_gen.tracking.run_directory import RunDirectory, create_run, find_run, open_folder, open_run
+from lightning_gen.tracking.run_lock import hold
 from lightning_gen.tracking.settings import defining
 
 RUN_VARIABLE = "LIGHTNING_GEN_RUN"
@@ -73,14 +75,22 @@ def _claim(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
     default_name = f"seed{config['seed']}-{config_digest(defining(config))[:6]}"
     name = default_name if config["run_name"] is None else str(config["run_name"])
     if config["resume"] is None:
-        return create_run(experiment_dir, name, exact=config["run_name"] is not None), None
+        run = create_run(experiment_dir, name, exact=config["run_name"] is not None)
+        hold(run.path)
+        return run, None
     if config["resume"] == "auto":
-        found = find_run(experiment_dir, name)
-        if found is None:
-            return create_run(experiment_dir, name, exact=False), None
+        # A directory without a config is that of a run which was stopped before it began, or which begins just now.
+        found = find_run(experiment_dir, name) or open_folder(experiment_dir / name)
     else:
         found, _ = open_run(Path(config["resume"]))
-    check_same_run(found, config)
+    if found.config_file.exists():
+        check_same_run(found, config)
+    hold(found.path)
+    if not found.config_file.exists():
+        return found, None
+    check_same_run(found, config)  # what another process wrote before this one held the directory
+    if not Path(config["resume"]).is_file():
+        mend_last_checkpoint(found)
     return found, _checkpoint_of(config, found) if found.last_checkpoint.exists() else None
 
 

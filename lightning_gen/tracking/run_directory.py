@@ -43,6 +43,11 @@ class RunDirectory:
         """The checkpoint of the best main score."""
         return self.checkpoints / "best.ckpt"
 
+    def make_folders(self) -> None:
+        """Make the directory and those in it, where they are missing."""
+        for folder in (self.checkpoints, self.samples, self.interpolations):
+            folder.mkdir(parents=True, exist_ok=True)
+
     def read_config(self) -> dict[str, Any]:
         """The resolved config.
 
@@ -142,14 +147,31 @@ def create_run(experiment_dir: Path, name: str, *, exact: bool) -> RunDirectory:
                         f"Run {run.path} exists: continue it with resume=auto or choose another run_name"
                     ) from error
                 continue
-            for folder in (run.checkpoints, run.samples, run.interpolations):
-                folder.mkdir()
+            run.make_folders()
             return run
     except OSError as error:
-        raise UserError(
-            f"Cannot write to {experiment_dir} ({error.strerror}): set paths.output_dir to a folder that you may write"
-        ) from error
+        raise _cannot_write(experiment_dir, error) from error
     raise AssertionError("unreachable")
+
+
+def open_folder(path: Path) -> RunDirectory:
+    """The run directory at ``path``, made where there is none.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    run = RunDirectory(path)
+    try:
+        run.make_folders()
+    except OSError as error:
+        raise _cannot_write(path.parent, error) from error
+    return run
+
+
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f"Cannot write to {folder} ({error.strerror}): set paths.output_dir to a folder that you may write"
+    )
 
 
 def find_run(experiment_dir: Path, name: str) -> RunDirectory | None:

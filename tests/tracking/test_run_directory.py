@@ -1,10 +1,13 @@
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from lightning_gen.errors import UserError
-from lightning_gen.tracking.run_directory import create_run, find_run, open_run
+from lightning_gen.tracking.run_directory import create_run, find_run, open_folder, open_run
+from lightning_gen.tracking.run_lock import hold, release
+from tests.conftest import forked
 
 
 def test_names_never_collide(tmp_path: Path) -> None:
@@ -66,3 +69,32 @@ def test_lines_are_json(tmp_path: Path) -> None:
     run = create_run(tmp_path, "a", exact=True)
     run.append_metrics({"iteration": 1, "value": 0.1 + 0.2})
     assert json.loads(run.metrics_file.read_text())["value"] == 0.1 + 0.2
+
+
+def test_one_process_at_a_time_holds_a_run(tmp_path: Path) -> None:
+    def hold_for_ever(ready: str) -> None:
+        hold(tmp_path)
+        Path(ready).touch()
+        time.sleep(60)
+
+    process = forked(hold_for_ever, str(tmp_path / "ready"))
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.01)
+    with pytest.raises(UserError, match=f"in use by process {process.pid} on .*another run_name") as caught:
+        hold(tmp_path)
+    assert "\n" not in str(caught.value)
+    process.kill()
+    process.join()
+    hold(tmp_path)  # a lock dies with its holder
+    hold(tmp_path)
+    release(tmp_path)
+    release(tmp_path)
+
+
+def test_a_run_that_was_killed_before_it_began_gets_its_directory_back(tmp_path: Path) -> None:
+    (tmp_path / "a" / "checkpoints").mkdir(parents=True)
+    run = open_folder(tmp_path / "a")
+    assert run.samples.is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"paths\.output_dir"):
+        open_folder(tmp_path / "file" / "a")

@@ -14,6 +14,10 @@ import numpy as np
 from lightning_gen.errors import UserError, first_line
 
 
+class GoneError(UserError):
+    """Images that were there when the run began cannot be found, whole folders of them: no damage to skip."""
+
+
 class Records(ABC):
     """Encoded images (JPEG, PNG, WebP, ... bytes) that can be read by number, also in a forked worker."""
 
@@ -72,6 +76,9 @@ class FileRecords(Records):
             with open(self._paths[index], "rb", buffering=0) as file:
                 return file.read()
         except OSError as error:
+            folder = Path(self.name(index)).parent
+            if not folder.is_dir():
+                raise GoneError(f"{folder} is gone: bring the images back, and go on with resume=auto") from error
             raise UserError(
                 f"{self.name(index)} cannot be read ({first_line(error)}): remove it, or set data.on_error=skip"
             ) from error

@@ -34,7 +34,7 @@ from lightning_gen.models.capabilities import Latents
 from lightning_gen.multirun import check_multirun, one_of_many
 from lightning_gen.registry import construct
 from lightning_gen.tracking.logs import KeepsRecord
-from lightning_gen.tracking.processes import check_slurm, process_rank, slurm_environment
+from lightning_gen.tracking.processes import check_slurm, check_srun, process_rank, slurm_environment
 from lightning_gen.tracking.record import (
     config_digest,
     format_score,
@@ -189,6 +189,7 @@ def check_trainer(trainer: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         )
     if trainer.get("max_steps", -1) == -1 and trainer.get("max_epochs") in (None, -1):
         raise UserError("the run would never end: set trainer.max_steps or trainer.max_epochs")
+    check_srun()
     try:
         probe = pl.Trainer(**_trainer_options(trainer), logger=False, enable_checkpointing=False)
     except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:

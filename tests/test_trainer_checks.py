@@ -9,6 +9,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.tracking.processes import slurm_environment, slurm_tasks
 from lightning_gen.training import check_trainer
 
+RANKS = ("SLURM_PROCID", "SLURM_NODEID", "SLURM_LOCALID")
 SLURM = ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES", "SLURM_JOB_NAME", "SLURM_STEP_ID", "SLURM_JOB_ID")
 
 
@@ -19,7 +20,7 @@ def check(*overrides: str) -> None:
 
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    for variable in (*SLURM, "TORCHELASTIC_RUN_ID"):
+    for variable in (*SLURM, *RANKS, "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(variable, raising=False)
     return monkeypatch
 
@@ -28,6 +29,8 @@ def set_step(job: pytest.MonkeyPatch, nodes: int, tasks_per_node: int) -> None:
     values = (nodes * tasks_per_node, tasks_per_node, nodes, "run", 0, 12)
     for variable, value in zip(SLURM, values, strict=True):
         job.setenv(variable, str(value))
+    for variable in RANKS:
+        job.setenv(variable, "0")
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2", "model_parallel"])

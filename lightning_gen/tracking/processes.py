@@ -49,6 +49,18 @@ def slurm_environment() -> SLURMEnvironment | None:
     return None if slurm_tasks() is None else SLURMEnvironment(auto_requeue=False)
 
 
+def check_srun() -> None:
+    """Refuse one process where Slurm was asked for several.
+
+    Raises:
+        UserError: it would wait for ones that never come.
+    """
+    if started_by_srun() and "SLURM_STEP_ID" not in os.environ:
+        raise UserError(
+            f"This Slurm job has {slurm_tasks()} tasks and this process was not started by srun: srun python train.py"
+        )
+
+
 def check_slurm(processes: int) -> None:
     """Refuse a trainer that counts other processes than Slurm started.
 
@@ -59,13 +71,7 @@ def check_slurm(processes: int) -> None:
         UserError: the processes would wait for ones that never come, or train apart from each other.
     """
     tasks = slurm_tasks()
-    if tasks is None:
-        return
-    if tasks > 1 and "SLURM_STEP_ID" not in os.environ:
-        raise UserError(
-            f"This Slurm job has {tasks} tasks and this process was not started by srun: srun python train.py"
-        )
-    if tasks != processes:
+    if tasks not in (None, processes):
         raise UserError(
             f"Slurm counts {tasks} tasks and the trainer {processes} processes: set trainer=slurm, and "
             "--ntasks-per-node to the number of GPUs of a node"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,10 +100,10 @@ def test_a_job_that_runs_out_of_time_goes_on_when_it_is_queued_again(slurm: Loca
     attempts = tmp_path / "attempts"
     slow = ["+callbacks.slow._target_=tests.spies.SlowFirstAttempt", f"+callbacks.slow.file={attempts}"]
     work = make_work_folder(tmp_path)
+    submitted = time.monotonic()
     job = slurm.run(
         "sbatch", "--parsable", "--partition=cpu", "--gpus-per-node=0", "--ntasks-per-node=2", "--cpus-per-task=1",
-        # Slurm looks at the limits every 30 s and sends the signal up to 30 s early: 25 to 55 s after the start.
-        "--time=2", "--signal=USR1@65", str(ROOT / "slurm" / "single_node.sh"),
+        "--time=20", "--signal=USR1@90", str(ROOT / "slurm" / "single_node.sh"),
         *TINY, "trainer.accelerator=cpu", *options, *slow, "+callbacks.slow.seconds=1", f"paths.output_dir={tmp_path}",
         cwd=work,
     )  # fmt: skip
@@ -116,6 +118,10 @@ def test_a_job_that_runs_out_of_time_goes_on_when_it_is_queued_again(slurm: Loca
         return state not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
 
     expected = ddp_of_lightning(tmp_path, *options)
+    wait_until(attempts.exists, "the first attempt", slurm, seconds=240)
+    # A limit so near that the signal is due when Slurm looks at the limits next, which it does every 30 s.
+    minutes = math.ceil((time.monotonic() - submitted + 80) / 60)
+    assert slurm.run("scontrol", "update", f"JobId={number}", f"TimeLimit={minutes}").returncode == 0
     wait_until(finished, "the job", slurm, seconds=240)
     assert slurm.job_field(number, "JobState") == "COMPLETED", output.read_text()
     assert slurm.job_field(number, "Restarts") == "1"

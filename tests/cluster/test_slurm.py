@@ -114,7 +114,8 @@ def test_a_job_that_runs_out_of_time_goes_on_when_it_is_queued_again(slurm: Loca
     def finished() -> bool:
         state = slurm.job_field(number, "JobState")
         if state == "PENDING" and slurm.job_field(number, "Restarts") != "0":
-            slurm.run("scontrol", "update", f"JobId={number}", "StartTime=now")  # it would wait for two minutes
+            # It would wait for two minutes, and its time would be as short.
+            slurm.run("scontrol", "update", f"JobId={number}", "StartTime=now", "TimeLimit=20")
         return state not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
 
     expected = ddp_of_lightning(tmp_path, *options)

@@ -104,7 +104,8 @@ def test_a_job_that_runs_out_of_time_goes_on_when_it_is_queued_again(slurm: Loca
     job = slurm.run(
         "sbatch", "--parsable", "--partition=cpu", "--gpus-per-node=0", "--ntasks-per-node=2", "--cpus-per-task=1",
         "--time=20", "--signal=USR1@90", str(ROOT / "slurm" / "single_node.sh"),
-        *(each for each in TINY if each != "trainer=cpu"), *options, *slow, "+callbacks.slow.seconds=1", f"paths.output_dir={tmp_path}",
+        *(each for each in TINY if each != "trainer=cpu"), *options, *slow, "+callbacks.slow.seconds=1",
+        f"paths.output_dir={tmp_path}",
         cwd=work,
     )  # fmt: skip
     assert job.returncode == 0, job.stderr

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from lightning_gen.errors import UserError
+from lightning_gen.multirun import check_launcher
 from lightning_gen.registry import suggestion
 
 PACKAGE = Path(__file__).parent
@@ -79,9 +80,10 @@ def check_command_line() -> None:
     """Compose what a plain run on ``sys.argv`` will compose, to fail with one line where Hydra would print several.
 
     Raises:
-        UserError: an unknown key or option, or a value that does not resolve.
+        UserError: an unknown key or option, a value that does not resolve, or a launcher that is not installed.
     """
     arguments = get_args_parser().parse_known_args(sys.argv[1:])[0]
+    check_launcher(arguments.overrides, arguments.multirun)
     unusual = ("help", "hydra_help", "version", "cfg", "info", "multirun", "shell_completion", "config_dir")
     if not any(getattr(arguments, name, None) for name in unusual):
         compose_config(arguments.overrides, arguments.config_name or "train")

@@ -31,8 +31,10 @@ from lightning_gen.errors import UserError, first_line
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
 from lightning_gen.models.capabilities import Latents
+from lightning_gen.multirun import check_multirun, one_of_many
 from lightning_gen.registry import construct
 from lightning_gen.tracking.logs import KeepsRecord
+from lightning_gen.tracking.processes import check_slurm, check_srun, process_rank, slurm_environment
 from lightning_gen.tracking.record import (
     config_digest,
     format_score,
@@ -41,11 +43,14 @@ from lightning_gen.tracking.record import (
     package_versions,
     write_record,
 )
-from lightning_gen.tracking.run_claim import claim_run, process_rank
+from lightning_gen.tracking.run_claim import claim_run
 from lightning_gen.tracking.run_directory import RunDirectory
 from lightning_gen.tracking.run_lock import release
 from lightning_gen.tracking.settings import defining, settings_digest
 from lightning_gen.tracking.storage_errors import storage_errors
+
+SHARDING = ("fsdp", "deepspeed", "model_parallel")
+"""Strategies that shard one module and cannot train models that step several optimizers by hand."""
 
 
 @dataclass
@@ -68,7 +73,10 @@ def main() -> None:
 
 def _run_composed(config: DictConfig) -> float | None:
     try:
-        record = train(to_plain(config))
+        plain = to_plain(config)
+        check_multirun(plain)
+        with one_of_many():
+            record = train(plain)
     except UserError as error:
         _fail(error)
     scores = record["scores"] if record else []
@@ -174,12 +182,19 @@ def check_trainer(trainer: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         raise UserError("trainer.accumulate_grad_batches does nothing in manual optimization: raise data.batch_size")
     if str(trainer.get("precision")).startswith("16") and model.get("gradient_clip_norm"):
         raise UserError("float16 gradients are scaled, so model.gradient_clip_norm would clip wrongly: use bf16-mixed")
+    if str(trainer.get("strategy")).startswith(SHARDING):
+        raise UserError(
+            f"trainer.strategy={trainer['strategy']} reduces gradients after the forward pass of the whole model, and "
+            "these models take their steps within it: set trainer=ddp"
+        )
     if trainer.get("max_steps", -1) == -1 and trainer.get("max_epochs") in (None, -1):
         raise UserError("the run would never end: set trainer.max_steps or trainer.max_epochs")
+    check_srun()
     try:
-        pl.Trainer(**_trainer_options(trainer), logger=False, enable_checkpointing=False)
+        probe = pl.Trainer(**_trainer_options(trainer), logger=False, enable_checkpointing=False)
     except (MisconfigurationException, ImportError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"trainer: {first_line(error)}") from error
+    check_slurm(probe.num_devices * probe.num_nodes)
 
 
 def build_parts(config: Mapping[str, Any]) -> Parts:
@@ -271,7 +286,9 @@ def build_trainer(config: Mapping[str, Any], parts: Parts, run: RunDirectory) ->
 
 
 def _trainer_options(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in trainer.items() if key != "_target_"}
+    options = {key: value for key, value in trainer.items() if key != "_target_"}
+    environment = slurm_environment()
+    return options if environment is None else {**options, "plugins": [environment, *(options.get("plugins") or [])]}
 
 
 def describe(

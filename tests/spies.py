@@ -134,3 +134,25 @@ class RankSpy(Callback):
         indices = trainer.datamodule.labelled_indices  # type: ignore[attr-defined]
         report["labelled"] = None if indices is None else indices.tolist()
         (self.folder / f"rank{trainer.global_rank}.json").write_text(json.dumps(report))
+
+
+class SlowFirstAttempt(Callback):
+    """Drags a Slurm job's first attempt out, so that its time limit comes; notes where each attempt began.
+
+    Args:
+        file: gets one line for each attempt: the iteration that it began at.
+        seconds: pause after every iteration of the first attempt.
+    """
+
+    def __init__(self, file: str, seconds: float) -> None:
+        self.file = Path(file)
+        self.seconds = seconds
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            with self.file.open("a") as file:
+                file.write(f"{trainer.global_step}\n")
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        if os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+            time.sleep(self.seconds)

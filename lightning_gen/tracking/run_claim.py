@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_only
-from torch import distributed
-
 from lightning_gen.errors import UserError
 from lightning_gen.tracking.last_checkpoint import mend_last_checkpoint
+from lightning_gen.tracking.processes import (
+    MEETING_TIMEOUT,
+    meeting_store,
+    process_rank,
+    started_by_srun,
+    started_by_torchrun,
+    world_size,
+)
 from lightning_gen.tracking.record import config_digest
 from lightning_gen.tracking.run_directory import RunDirectory, create_run, find_run, open_folder, open_run
 from lightning_gen.tracking.run_lock import hold
@@ -21,6 +27,8 @@ from lightning_gen.tracking.settings import defining
 RUN_VARIABLE = "LIGHTNING_GEN_RUN"
 """Environment variable that tells the processes which Lightning starts for DDP the run of the first one."""
 
+_meetings = itertools.count()
+
 
 def claim_run(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
     """The run's directory, and the checkpoint to go on from or None.
@@ -28,43 +36,38 @@ def claim_run(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:
     Raises:
         UserError: the directory cannot be written or is taken, or the old run was another one.
     """
-    if process_rank() == 0 and not _started_by_torchrun():
+    together = started_by_torchrun() or started_by_srun()
+    if process_rank() == 0 and not together:
         run, checkpoint = _claim(config)
         os.environ[RUN_VARIABLE] = str(run.path.resolve())
         return run, checkpoint
-    if _started_by_torchrun():
+    if together:
         os.environ[RUN_VARIABLE] = _agree(config)
     elif RUN_VARIABLE not in os.environ:
-        raise UserError("processes of one run must be started by Lightning (trainer=ddp) or by torchrun")
+        raise UserError("processes of one run must be started by Lightning (trainer=ddp), torchrun or srun")
     run = RunDirectory(Path(os.environ[RUN_VARIABLE]))
     resumes = config["resume"] is not None and run.last_checkpoint.exists()
     return run, _checkpoint_of(config, run) if resumes else None
 
 
-def process_rank() -> int:
-    """This process's rank over all nodes, known before any process group is."""
-    return int(getattr(rank_zero_only, "rank", 0))
-
-
-def _started_by_torchrun() -> bool:
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
 def _agree(config: Mapping[str, Any]) -> str:
-    """Rank zero claims the run and tells the others its path, or why it could not, through torchrun's own store."""
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = distributed.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
-    key = f"lightning_gen/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    """Rank zero claims the run and tells the others its path, or why it could not; it waits until all have heard."""
+    store = meeting_store()
+    # A multirun meets several times, and torchrun's store outlives a restart of its processes.
+    key = f"lightning_gen/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_meetings)}"
     if process_rank() == 0:
         try:
             answer = {"path": str(_claim(config)[0].path.resolve())}
         except UserError as error:
             answer = {"error": str(error)}
         store.set(key, json.dumps(answer))
-    answer = json.loads(store.get(key))
+        store.wait([f"{key}/{rank}" for rank in range(1, world_size())], MEETING_TIMEOUT)
+    else:
+        answer = json.loads(store.get(key))
+        store.set(f"{key}/{process_rank()}", "heard")
     if "error" in answer:
         raise UserError(answer["error"])
-    return str(answer["path"])
+    return answer["path"]
 
 
 def _claim(config: Mapping[str, Any]) -> tuple[RunDirectory, Path | None]:

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# One run on the GPUs of one node. Change the two lines marked so, then: sbatch slurm/single_node.sh experiment=dcgan_cifar10
+# More: docs/clusters.md
+#SBATCH --partition=gpu                # change: your partition; an account is one more line, --account=NAME
+#SBATCH --job-name=lightning_gen
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=4
+#SBATCH --gpus-per-node=4
+#SBATCH --cpus-per-task=8
+#SBATCH --time=24:00:00
+#SBATCH --signal=USR1@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=slurm-%j.out
+set -euo pipefail
+
+ENVIRONMENT=.venv                      # change: the environment that lightning_gen is installed in
+. "$ENVIRONMENT/bin/activate"
+
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"
+export OMP_NUM_THREADS="$SRUN_CPUS_PER_TASK"
+
+# The job's number names the run, so that the job finds it again: told to stop, it writes a checkpoint and queues itself
+# again.
+srun python train.py trainer=slurm resume=auto run_name="slurm-$SLURM_JOB_ID" "$@"

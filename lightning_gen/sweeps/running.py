@@ -18,7 +18,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from lightning_gen.errors import UserError
+from lightning_gen.errors import EXIT_TRY_AGAIN, UserError
 from lightning_gen.sweeps.commands import find_program, own_overrides, trial_command
 from lightning_gen.sweeps.folder import DEATHS, ERROR, RUNS, SCORES, SweepFolder
 from lightning_gen.sweeps.planning import Job
@@ -212,7 +212,7 @@ class TrialRunner:
 
 def _ended_from_outside(status: int) -> bool:
     """Whether a signal ended the process, or it left so that it can go on, as it does before its time is up."""
-    return status < 0 or status - 128 in signal.valid_signals() or status == os.EX_TEMPFAIL
+    return status < 0 or status - 128 in signal.valid_signals() or status == EXIT_TRY_AGAIN
 
 
 def _describe_end(status: int) -> str:

@@ -116,7 +116,7 @@ def main() -> None:
     driver = start(storage, searched, arguments.trials, arguments.iterations)
     every = arguments.trials * len(SEARCHED_SEEDS)
     kill_in_the_middle(driver, storage, searched, every // 4)
-    before = starts(storage)
+    begun = sum(map(bool, starts(storage).values()))
     driver = start(storage, searched, arguments.trials, arguments.iterations)
     output, _ = driver.communicate()
     if driver.returncode:
@@ -156,8 +156,8 @@ def main() -> None:
             f"{mean_and_spread(found_fresh, 1)} |",
             "",
             f"{arguments.iterations} iterations each. The search took {minutes:.1f} minutes with two workers; its "
-            f"trials had {min(_scores(summary)):.1f} to {max(_scores(summary)):.1f}. When {sum(map(bool, before.values()))}"
-            f" trials had been begun, the driver and a worker were killed; started again, the sweep took {resumed} "
+            f"trials had {min(_scores(summary)):.1f} to {max(_scores(summary)):.1f}. When {begun} "
+            f"trials had been begun, the driver and a worker were killed; started again, the sweep took {resumed} "
             f"of their runs up where they were, and all {every} completed once each. {machine(found)}.",
         ],
     )

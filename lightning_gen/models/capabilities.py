@@ -6,7 +6,7 @@ live on the CPU whatever the model's device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -65,10 +65,26 @@ class Reconstructs(Protocol):
 
 @runtime_checkable
 class Translates(Protocol):
-    """Models that map images of one domain to another."""
+    """Models that map images of one domain to another.
 
-    def translate(self, images: Tensor, direction: str) -> Tensor:
-        """Translations (N, C, H, W) of images (N, C, H, W); ``direction`` is ``"AtoB"`` or ``"BtoA"``."""
+    Attributes:
+        directions: those that `translate` knows: ``AtoB`` first, and ``BtoA`` if the model maps back too.
+        domain_shapes: (C, H, W) of the images of domains ``A`` and ``B`` in training.
+        size_multiple: `translate` takes any height and width that are multiples of this.
+    """
+
+    directions: Sequence[str]
+    domain_shapes: Mapping[str, tuple[int, int, int]]
+
+    @property
+    def size_multiple(self) -> int:
+        """See above."""
+
+    def translate(self, images: Tensor, direction: str = "AtoB", *, generator: torch.Generator) -> Tensor:
+        """Translations (N, C', H, W) of images (N, C, H, W).
+
+        The generator is that of a model's noise, if it has some.
+        """
 
 
 @runtime_checkable

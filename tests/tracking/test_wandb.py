@@ -50,13 +50,16 @@ def row(record: Record) -> dict[str, Any]:
 def read_run(run: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The history rows and the config of the only offline run below a run directory."""
     (file,) = run.glob("wandb/offline-run-*/run-*.wandb")
-    history, config = [], {}
+    config = {}
     for record in records(file):
-        if record.HasField("history"):
-            history.append(row(record))
         for update in (*record.run.config.update, *record.config.update):
             config[update.key or update.nested_key[0]] = json.loads(update.value_json)
-    return history, config
+    return history(file), config
+
+
+def history(file: Path) -> list[dict[str, Any]]:
+    """The rows of one offline file."""
+    return [row(record) for record in records(file) if record.HasField("history")]
 
 
 def summary(run: Path) -> dict[str, Any]:
@@ -80,30 +83,50 @@ def test_an_offline_run_holds_curve_grids_interpolation_and_config(
         "seed=7",
     )
     run = tmp_path / "runs" / record["experiment"] / record["run_name"]
-    history, config = read_run(run)
+    rows, config = read_run(run)
 
-    curve = [(row["images_seen"], row["score/fd_random"]) for row in history if "score/fd_random" in row]
+    curve = [(row["images_seen"], row["score/fd_random"]) for row in rows if "score/fd_random" in row]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
     assert curve == [(line["images_seen"], line["scores"][0]["value"]) for line in lines]
     assert [images for images, _ in curve] == [320, 640, 960]
 
     for key, count, folder in (("samples", 3, "samples"), ("interpolation", 1, "interpolations")):
-        pictures = [row[key] for row in history if key in row]
+        pictures = [row[key] for row in rows if key in row]
         assert [picture["_type"] for picture in pictures] == ["image-file"] * count
         media = next(run.glob("wandb/offline-run-*/files")) / pictures[-1]["path"]
         assert media.read_bytes() == (run / folder / "000000960.png").read_bytes()
-    assert [row["interpolation_gif"]["_type"] for row in history if "interpolation_gif" in row] == ["video-file"]
+    assert [row["interpolation_gif"]["_type"] for row in rows if "interpolation_gif" in row] == ["video-file"]
 
-    losses = [row for row in history if "train/generator_loss" in row]
+    losses = [row for row in rows if "train/generator_loss" in row]
     assert [row["images_seen"] for row in losses] == [320, 640, 960]
-    speed = [row["speed/images_per_second"] for row in history if "speed/images_per_second" in row]
+    speed = [row["speed/images_per_second"] for row in rows if "speed/images_per_second" in row]
     assert len(speed) == 3
     assert all(value > 0 for value in speed)
-    assert all("images_seen" in row for row in history)
+    assert all("images_seen" in row for row in rows)
     assert json.loads(summary(run)["record"]) == read_record(run / "result.json")
     assert config["seed"] == 7
     assert config["model"]["latent_dim"] == 8
     assert config["metrics"]["extractor"]["name"] == "random"
+
+
+def test_a_run_that_was_stopped_goes_on_as_the_same_wandb_run(
+    train_here: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    options = ("logger=wandb", "run_name=run", "resume=auto", "trainer.max_steps=20", "callbacks.interpolation=null")
+    options += ("callbacks.losses.every_n_iterations=4", "callbacks.scores.every_n_images=320")
+    spy = {"_target_": "tests.spies.SignalAt", "iteration": 11, "signal": "SIGTERM", "times": 1}
+    with pytest.raises(SystemExit):
+        train_here(*options, *(f"+callbacks.spy.{key}={value}" for key, value in spy.items()))
+    train_here(*options)
+    files = sorted((tmp_path / "runs" / "tiny" / "run").glob("wandb/offline-run-*/run-*.wandb"))
+    assert len(files) == 2
+    ids = [record.run.run_id for file in files for record in records(file) if record.HasField("run")]
+    assert len(ids) >= 2
+    assert len(set(ids)) == 1
+    first, second = ([row["images_seen"] for row in history(file) if "train/generator_loss" in row] for file in files)
+    assert (first, second) == ([128, 256, 384], [512, 640])
+    curve = [row["images_seen"] for file in files for row in history(file) if "score/fd_random" in row]
+    assert curve == [320, 640]
 
 
 def test_a_key_is_found_where_wandb_login_puts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

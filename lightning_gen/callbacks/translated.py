@@ -77,7 +77,7 @@ class TranslationScoring:
         if self.lpips is not None:
             self.lpips.to(device)
         for direction, evaluator in self.evaluators.items():
-            source, target = _domains(direction)
+            source, target = domains(direction)
             self._inputs[direction] = self.data.domain_set(source, SPLIT, evaluator.num_samples)
             # Damaged images that are skipped are found only now.
             evaluator.num_samples = len(self._inputs[direction])
@@ -124,7 +124,7 @@ class TranslationScoring:
 
     def _evaluator(self, evaluator: Evaluator, direction: str) -> Evaluator:
         """The evaluator of one direction, which has found its images to be enough."""
-        source, target = _domains(direction)
+        source, target = domains(direction)
         number = min(evaluator.num_samples, self.data.domain_size(source, SPLIT))
         if number < 2:
             raise UserError(f"{self.data.name} has {number} {SPLIT} images to translate, and scores need at least 2")
@@ -182,7 +182,7 @@ class _Direction:
     def source(self) -> Source:
         """Where the evaluator gets translations from."""
         protocol = self.scoring._protocol(self.model, self.direction)
-        target = _domains(self.direction)[1]
+        target = domains(self.direction)[1]
         canonical = self.scoring.data.canonical(target)
         seen = {"form": canonical and canonical.name, "channels": self.scoring.data.image_channels}
         translation = {**protocol["translation"], "seen_as": seen}
@@ -207,7 +207,7 @@ class _Direction:
             back = model.translate(outputs, BACK[self.direction], generator=rng)
             self.cycle.update(absolute_difference(back, inputs))
         labels = None if self.inputs.labels is None else self.inputs.labels[block]
-        return Drawn(self.scoring._seen(outputs, _domains(self.direction)[1]), labels)
+        return Drawn(self.scoring._seen(outputs, domains(self.direction)[1]), labels)
 
     def pair_scores(self) -> list[Score]:
         """The measures against the inputs' partners, and what copying the inputs would score."""
@@ -223,7 +223,7 @@ class _Direction:
         """How far the inputs are from what comes back."""
         if self.cycle is None:
             return []
-        name = f"cycle_l1_{_domains(self.direction)[0]}"
+        name = f"cycle_l1_{domains(self.direction)[0]}"
         return [self._score(PairMeasure(name, absolute_difference), self.cycle, "cycle_l1", self.inputs)]
 
     def _score(
@@ -251,8 +251,8 @@ class _Direction:
         )
 
 
-def _domains(direction: str) -> tuple[str, str]:
-    """The domain of the inputs and that of the outputs."""
+def domains(direction: str) -> tuple[str, str]:
+    """The domain of a direction's inputs, ``A`` or ``B``, and that of its outputs."""
     return direction[0], direction[-1]
 
 

@@ -73,7 +73,7 @@ def test_psnr_and_ssim_are_torchmetrics(channels: int) -> None:
     ssim = StructuralSimilarityIndexMeasure(data_range=255.0, reduction="none")
     expected = ssim(images.double(), targets.double())
     ours = structural_similarity(to_float(images), to_float(targets))
-    torch.testing.assert_close(ours, expected.double(), rtol=1e-9, atol=0)
+    torch.testing.assert_close(ours.double(), expected.double(), rtol=1e-4, atol=0)
     assert structural_similarity(to_float(images), to_float(images)).tolist() == pytest.approx([1.0] * 7)
 
 
@@ -81,7 +81,9 @@ def test_ssim_in_flat_areas_is_the_comparison_of_brightness() -> None:
     images, targets = torch.full((1, 1, 16, 16), 100), torch.full((1, 1, 16, 16), 150)
     c1 = (0.01 * 255) ** 2
     expected = (2 * 100 * 150 + c1) / (100**2 + 150**2 + c1)
-    assert float(structural_similarity(to_float(images), to_float(targets))) == pytest.approx(expected, rel=1e-9)
+    assert float(structural_similarity(to_float(images), to_float(targets))) == pytest.approx(expected, rel=5e-4), (
+        "float32 loses digits in variances of nothing"
+    )
 
 
 def test_lpips_is_the_extractors_squared_distance_at_any_number_of_images(files: tuple[Path, Path]) -> None:

@@ -330,7 +330,7 @@ def print_summary(record: Mapping[str, Any], run: RunDirectory) -> None:
         )
     table.add_row("files", str(run.path))
     for folder in (run.samples, run.interpolations):
-        newest = max(folder.glob("*.png"), default=None)
+        newest = max(folder.glob("*[0-9].png"), default=None)
         if newest is not None:
             table.add_row(folder.name, str(newest.relative_to(run.path)))
     Console().print(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lightning_gen.callbacks.pictures import Pictures
 from lightning_gen.callbacks.translated import BACK, SPLIT, domains
@@ -17,8 +18,8 @@ from lightning_gen.seeds import make_rng
 from lightning_gen.tracking.logs import log_picture
 from lightning_gen.tracking.run_directory import RunDirectory
 
-GAP = 4
-"""Black pixels between the rows of images that belong together."""
+FRAME = 200
+"""Grey level of the lines around images, which show between dark images and between white ones."""
 
 
 class TranslationGrid(Pictures):
@@ -69,8 +70,8 @@ class TranslationGrid(Pictures):
             targets = self._images[target] if self._paired else None
             examples = translation_examples(model, direction, self._images[source], targets, self.seed)
             path = self.run.samples / f"{model.images_seen:09d}{suffix}.png"
-            scale = display_scale(examples.shape[-2])
-            save_png(make_grid(examples, self.columns, padding=GAP), path, scale)
+            scale = display_scale(self._images[source].shape[-1])
+            save_png(make_grid(examples, self.columns, padding=0), path, scale)
             log_picture(trainer, f"samples{suffix}", path, model.images_seen)
 
 
@@ -87,7 +88,7 @@ def translation_examples(
         seed: of the model's noise.
 
     Returns:
-        (N, C'', H, W') uint8, of three channels if any image has, a black pixel between neighbors.
+        (N, C'', H', W') uint8, of three channels if any image has, with lines of two pixels between images and around.
     """
     assert isinstance(model, Translates)
     rng = make_rng("translation grid", seed, direction)
@@ -102,5 +103,6 @@ def translation_examples(
             row.append(model.translate(output, BACK[direction], generator=rng))
         channels = max(each.shape[1] for each in row)
         pixels = torch.cat([to_uint8(with_channels(each, channels)) for each in row])
-        shown.append(make_grid(pixels, columns=len(row)).cpu())
+        framed = pad(pixels.cpu(), [1, 1, 1, 1], value=FRAME)
+        shown.append(pad(make_grid(framed, len(row), padding=0), [1, 1, 1, 1], value=FRAME))
     return torch.stack(shown)

@@ -270,18 +270,19 @@ def test_grids_have_a_row_of_each_test_image(train_translator: Callable[..., Pat
     data = EdgesDataModule("unused", DIGITS)
     edges, digits = (data.domain_set(domain, "test", 4).images[:, 0].numpy() for domain in "AB")
     for name, inputs, targets in ((names[2], edges, digits), (names[3], digits, edges)):
-        # Two rows of two examples; each of four images of 32 pixels a pixel apart; twice the size.
+        # Two rows of two examples, each of four images of 32 pixels in lines of one or two pixels; twice the size.
         picture = np.asarray(Image.open(run / "samples" / name))[::2, ::2]
-        assert picture.shape == (32 + 4 + 32, 2 * (4 * 33 - 1) + 4)
-        left, top = 4 * 33 - 1 + 4, 36
-        assert (picture[top:, left : left + 32] == inputs[3]).all()
-        assert (picture[top:, left + 2 * 33 : left + 2 * 33 + 32] == targets[3]).all()
-        output = picture[top:, left + 33 : left + 33 + 32]
-        assert (output != inputs[3]).any()
-        assert (output != targets[3]).any()
+        assert picture.shape == (2 * 36, 2 * (4 * 34 + 2))
+        last = picture[36:, 4 * 34 + 2 :]
+        images = [last[2:-2, 2 + 34 * column : 34 + 34 * column] for column in range(4)]
+        assert (images[0] == inputs[3]).all()
+        assert (images[2] == targets[3]).all()
+        for made in (images[1], images[3]):
+            assert (made != inputs[3]).any()
+            assert (made != targets[3]).any()
     later, earlier = (np.asarray(Image.open(run / "samples" / name))[::2, ::2] for name in (names[2], names[0]))
-    assert (later[:32, :32] == earlier[:32, :32]).all(), "the same images"
-    assert (later[:32, 33:65] != earlier[:32, 33:65]).any(), "another model"
+    assert (later[2:34, 2:34] == earlier[2:34, 2:34]).all(), "the same images"
+    assert (later[2:34, 36:68] != earlier[2:34, 36:68]).any(), "another model"
 
 
 def test_grids_of_an_unpaired_set_show_the_way_back_and_mixed_colours(
@@ -289,16 +290,16 @@ def test_grids_of_an_unpaired_set_show_the_way_back_and_mixed_colours(
 ) -> None:
     few = ("callbacks.samples.num_samples=2", "callbacks.samples.columns=1", "callbacks.scores=null")
     run = train_translator("data=inverted", "run_name=unpaired", *few)
-    assert np.asarray(Image.open(run / "samples" / "000000064.png")).shape == (2 * 68, 2 * (3 * 33 - 1))
+    assert np.asarray(Image.open(run / "samples" / "000000064.png")).shape == (2 * 2 * 36, 2 * (3 * 34 + 2))
     one = train_translator("data=inverted", "run_name=forward", *few, directions=["AtoB"])
     assert [path.name for path in (one / "samples").iterdir()] == ["000000064.png"]
-    assert np.asarray(Image.open(one / "samples" / "000000064.png")).shape == (2 * 68, 2 * (2 * 33 - 1))
+    assert np.asarray(Image.open(one / "samples" / "000000064.png")).shape == (2 * 2 * 36, 2 * (2 * 34 + 2))
     source = ("data.source._target_=tests.callbacks.test_translation.Colours", "metrics=random")
     mixed = train_translator("data=colorize", "data@data.source=digits", "run_name=mixed", *few, *source)
     picture = np.asarray(Image.open(mixed / "samples" / "000000064.png"))[::2, ::2]
-    assert picture.shape == (68, 4 * 33 - 1, 3)
-    assert (picture[:32, :32, 0] == picture[:32, :32, 1]).all()
-    assert (picture[:32, 66:98, 0] != picture[:32, 66:98, 1]).any()
+    assert picture.shape == (2 * 36, 4 * 34 + 2, 3)
+    assert (picture[:36, :35, 0] == picture[:36, :35, 1]).all(), "the input is grey"
+    assert (picture[2:34, 70:102, 0] != picture[2:34, 70:102, 1]).any(), "the target is not"
 
 
 def test_models_and_callbacks_that_do_not_fit_name_the_remedy(train_translator: Callable[..., Path]) -> None:

@@ -14,7 +14,7 @@ TARGET = f"{__name__}.Translator"
 
 
 class Translator(GenerativeModel):
-    """Begins as the identity (grey from colour: the mean), and learns to halve the difference of paired images.
+    """Begins as the identity (grey from colour: the mean), and learns to make each domain of the other.
 
     Args:
         image_shape: of domain B.
@@ -43,7 +43,10 @@ class Translator(GenerativeModel):
         self.a_to_b = nn.Conv2d(input_shape[0], image_shape[0], 1)
         self.b_to_a = nn.Conv2d(image_shape[0], input_shape[0], 1)
         for network in (self.a_to_b, self.b_to_a):
-            nn.init.constant_(network.weight, 1 / network.in_channels)
+            if network.in_channels == network.out_channels:
+                nn.init.dirac_(network.weight)
+            else:
+                nn.init.constant_(network.weight, 1 / network.in_channels)
             nn.init.zeros_(network.bias)
         self.sizes: list[tuple[int, ...]] = []
 

@@ -26,7 +26,8 @@ from lightning_gen.metrics.base import Score
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.metrics.extractors import create_extractor
 from lightning_gen.training import train
-from tests.conftest import forked, run_command
+from tests.conftest import forked
+from tests.metrics.test_lpips import files as files
 from tests.models.translator import TARGET, Translator
 
 DIGITS = {"_target_": "lightning_gen.data.sets.digits.DigitsDataModule", "data_dir": "unused"}
@@ -252,14 +253,30 @@ def test_a_run_records_its_scores_and_evaluate_repeats_them(train_translator: Ca
         CliRunner().invoke(app, ["evaluate", str(run), "--against", "digits"], catch_exceptions=False)
 
 
-def test_evaluate_gives_the_same_scores_in_several_processes(train_translator: Callable[..., Path]) -> None:
-    run = train_translator("data=edges", "run_name=one", "trainer.max_steps=1", noise=0.1)
-    record = json.loads((run / "result.json").read_text())
-    together = run_command("lightning-gen", "evaluate", str(run), "--nproc", "2", "--json", cwd=run)
-    assert together.returncode == 0, together.stderr
-    for one, other in zip(record["scores"], json.loads(together.stdout)["scores"], strict=True):
-        assert other["value"] == pytest.approx(one["value"], rel=1e-9)
-        assert other["protocol_hash"] == one["protocol_hash"]
+def test_lpips_stands_beside_the_others_where_its_weights_are(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extractor = create_extractor("lpips", size=32, weights=str(files[0]), backbone=str(files[1]))
+    asked: list[Any] = []
+
+    def load(image_size: int, wanted: bool | None) -> Any:
+        asked.append((image_size, wanted))
+        return extractor
+
+    monkeypatch.setattr("lightning_gen.callbacks.translated.load_lpips", load)
+    data = EdgesDataModule("unused", DIGITS)
+    few = make_evaluator(tmp_path, "frechet_distance", num_samples=6)
+    found = by_name(measure(data, few, Translator(data.image_shape, data.input_shape)))
+    assert asked == [(32, False)]
+    inputs, targets = data.input_set("test", 6).images, data.reference_set("test", 6).images
+    with torch.no_grad():
+        expected = (extractor(inputs).features - extractor(targets).features).square().sum(1).mean()
+    assert found["lpips"].value == pytest.approx(float(expected), rel=1e-4)
+    assert found["lpips"].protocol["extractor"] == extractor.protocol()
+    assert not found["lpips"].ranked
+    # Nothing is paired, so nothing is loaded.
+    measure(InvertedDataModule("unused", DIGITS), few)
+    assert len(asked) == 1
 
 
 def test_grids_have_a_row_of_each_test_image(train_translator: Callable[..., Path], tmp_path: Path) -> None:

@@ -233,7 +233,9 @@ def train_translator(tmp_path: Path) -> Callable[..., Path]:
     return run
 
 
-def test_a_run_records_its_scores_and_evaluate_repeats_them(train_translator: Callable[..., Path]) -> None:
+def test_a_run_records_its_scores_and_evaluate_repeats_them(
+    train_translator: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = train_translator("data=edges", "run_name=one", "callbacks.scores.every_n_images=32", noise=0.1)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").open()]
     assert [line["images_seen"] for line in lines] == [32, 64]
@@ -249,6 +251,14 @@ def test_a_run_records_its_scores_and_evaluate_repeats_them(train_translator: Ca
 
     result = CliRunner().invoke(app, ["evaluate", str(run), "--json"], catch_exceptions=False)
     assert json.loads(result.stdout)["scores"] == record["scores"]
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setenv("LIGHTNING_GEN_WEIGHTS_DIR", str(run))
+    monkeypatch.setattr("torch.hub.download_url_to_file", refuse)
+    with pytest.raises(UserError, match="LPIPS weights are not at"):
+        CliRunner().invoke(app, ["evaluate", str(run), "callbacks.scores.lpips=true"], catch_exceptions=False)
     with pytest.raises(UserError, match="leave --against out"):
         CliRunner().invoke(app, ["evaluate", str(run), "--against", "digits"], catch_exceptions=False)
 
@@ -319,7 +329,12 @@ def test_grids_of_an_unpaired_set_show_the_way_back_and_mixed_colours(
     assert (picture[2:34, 70:102, 0] != picture[2:34, 70:102, 1]).any(), "the target is not"
 
 
-def test_models_and_callbacks_that_do_not_fit_name_the_remedy(train_translator: Callable[..., Path]) -> None:
+def test_models_and_callbacks_that_do_not_fit_name_the_remedy(
+    train_translator: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="360 reference images are too few"):
+        train_translator("data=edges", "metrics.minimum_reference=400")
+    assert not (tmp_path / "runs").exists(), "found before anything is written"
     with pytest.raises(UserError, match="Translator is scored by its translations: set callbacks=translation"):
         train_translator("callbacks=default", "data=edges", "run_name=a")
     for key in ("scores", "samples"):

@@ -75,6 +75,9 @@ def test_domains_of_the_inverted_set_share_no_image() -> None:
     assert negative is not None
     assert torch.equal(to_uint8(negative.apply(to_float(b.images))), source.images[1::2])
     assert data.canonical("A") is None
+    assert [data.domain_size(domain, "train") for domain in "AB"] == [719, 718]
+    assert torch.equal(data.domain_set("A", "train", 5).images, a.images[:5])
+    assert not data.paired
     batch = first_batch(data)
     assert batch.images_a.mean() < 0 < batch.images_b.mean()
     assert (len(data.split("test")), len(data.split("test_a"))) == (180, 180)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -34,11 +34,11 @@ class PairDataModule(ImageDataModule):
 
     Attributes:
         input_channels: C of domain A.
-        paired: whether image i of one domain belongs to image i of the other.
+        paired: whether the images of a row belong together.
     """
 
     input_channels: int
-    paired: ClassVar[bool] = True
+    paired = True
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -76,9 +76,9 @@ class UnpairedDataModule(PairDataModule):
     An epoch is one pass over the larger set; the smaller one is drawn from again and again.
     """
 
+    paired = False
     splits = ("train", "test", "train_a", "test_a")
     training_splits = ("train", "train_a")
-    paired = False
 
     def training_sources(self) -> list[ImageSource]:
         """Domain B and domain A."""

@@ -78,11 +78,12 @@ class TranslationScoring:
             self.lpips.to(device)
         for direction, evaluator in self.evaluators.items():
             source, target = domains(direction)
-            self._inputs[direction] = self.data.domain_set(source, SPLIT, evaluator.num_samples)
+            number = evaluator.num_samples
+            self._inputs[direction] = self.data.domain_set(source, SPLIT, number)
+            if self.data.paired:
+                self._targets[direction] = self.data.domain_set(target, SPLIT, number)
             # Damaged images that are skipped are found only now.
             evaluator.num_samples = len(self._inputs[direction])
-            if self.data.paired:
-                self._targets[direction] = self.data.domain_set(target, SPLIT, evaluator.num_samples)
             reference = self.data.domain_set(target, evaluator.reference_split, evaluator.num_reference)
             evaluator.to(device).set_reference(
                 self.data.name, self._seen_reference(reference.images, target), reference.labels

@@ -20,6 +20,7 @@ from lightning_gen.configuration import compose_config
 from lightning_gen.data import ImageDataModule
 from lightning_gen.data.sets.derived import ColorizeDataModule, EdgesDataModule, InvertedDataModule
 from lightning_gen.data.sets.digits import DigitsDataModule
+from lightning_gen.data.sets.paired import PairedDataModule
 from lightning_gen.errors import UserError
 from lightning_gen.images import grey, to_float, to_uint8
 from lightning_gen.metrics.base import Score
@@ -164,6 +165,29 @@ def test_a_model_of_one_direction_has_no_cycle(tmp_path: Path) -> None:
     model = Translator(data.image_shape, data.input_shape, directions=["AtoB"])
     names = [score.name for score in measure(data, make_evaluator(tmp_path), model)]
     assert names == ["fd_digits", "class_accuracy_digits", "l1", "psnr", "ssim", "copy_l1"]
+
+
+def test_partners_stay_together_where_damaged_pairs_are_skipped(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        (tmp_path / "pairs" / split).mkdir(parents=True)
+        for index in range(12):
+            left = rng.integers(256, size=(16, 16, 3), dtype=np.uint8)
+            both = np.concatenate([left, 255 - left], axis=1)
+            Image.fromarray(both).save(tmp_path / "pairs" / split / f"{index:02d}.png")
+    (tmp_path / "pairs" / "test" / "03.png").write_text("no image")
+    data = PairedDataModule(
+        "unused", str(tmp_path / "pairs"), on_error="skip", image_size=16, cache_dir=str(tmp_path), batch_size=4
+    )
+    model = Translator(data.image_shape, data.input_shape, directions=["AtoB"])
+    torch.nn.init.constant_(model.a_to_b.weight, 0.0)
+    with torch.no_grad():
+        model.a_to_b.weight -= torch.eye(3)[:, :, None, None]
+    evaluator = Evaluator({"name": "random"}, ["frechet_distance"], 8, tmp_path, "test", minimum_reference=2)
+    found = by_name(measure(data, evaluator, model))
+    assert found["l1"].value == pytest.approx(0, abs=1e-6), "every image is its partner's negative"
+    assert found["ssim"].value == pytest.approx(1)
+    assert found["l1"].protocol["num_samples"] == found["fd_random"].protocol["num_samples"] == 7
 
 
 def _measure_rank(folder: Path, rank: int, world_size: int) -> None:

@@ -30,7 +30,7 @@ def records(output: Path) -> dict[int, dict[str, Any]]:
     return {record["seed"]: record for record in found}
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_runs_of_a_launcher_land_on_the_leaderboard(launcher: str, tmp_path: Path) -> None:
     plugin, extra = multirun.LAUNCHERS[launcher]
     pytest.importorskip(plugin, reason=f"pip install 'lightning-gen[{extra}]'")

@@ -1,7 +1,7 @@
 """Images a second and evaluation time at one and two processes on the CPU; a plan for more GPUs.
 
     python benchmarks/scaling.py [--rounds 3] [--iterations 60]     rewrites the section of docs/results.md
-    python benchmarks/scaling.py --plan                             prints the table of docs/clusters.md
+    python benchmarks/scaling.py --plan                             rewrites the table of docs/clusters.md
 
 Each process has one core and a batch of its own, so two processes see twice the images in an iteration. The runs are
 those of ``train.py`` and take turns: one process; two; two whose gradients are not exchanged, which is what the machine
@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -263,10 +264,11 @@ def iteration_cost(experiment: str, classes: int) -> Cost:
     labels = torch.arange(small) % classes if classes else None
     batch = Batch(torch.rand(small, *shape) * 2 - 1, labels)
     trainer = Trainer(
-        max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+        max_steps=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
     )  # fmt: skip
     with FlopCounterMode(display=False) as counter:
-        trainer.fit(model, train_dataloaders=[batch])
+        trainer.fit(model, train_dataloaders=DataLoader([batch], batch_size=None))
     parameters = sum(model.parameter_counts().values())
     # Each optimizer's step exchanges the gradients of both networks, those of the other one as zeros, and a map of
     # which parameters were used.
@@ -276,35 +278,36 @@ def iteration_cost(experiment: str, classes: int) -> Cost:
     )
 
 
-def plan() -> None:
-    """Print the table of docs/clusters.md."""
+def plan() -> list[str]:
+    """The table of docs/clusters.md."""
     quieten()
-    heads = [f"{network.name}: ms, images/s, efficiency" for network in NETWORKS]
-    print("| experiment | images | parameters | MB in all-reduces | compute ms |", " | ".join(heads), "|")
-    print("| --- " * (5 + len(heads)) + "|")
+    heads = ["experiment", "images", "parameters", "MB in all-reduces", "compute ms"]
+    heads += [f"{network.name}: ms, images/s, efficiency" for network in NETWORKS]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for experiment, classes in PLANNED.items():
         cost = iteration_cost(experiment, classes)
         compute = cost.flops / SUSTAINED_FLOPS
-        cells = []
+        cells = [
+            f"`{experiment}`", str(cost.images), f"{cost.parameters / 1e6:.1f} M",
+            f"{cost.message / 1e6:.0f} in {cost.calls}", f"{compute * 1e3:.1f}",
+        ]  # fmt: skip
         for network in NETWORKS:
             exchange = communication_seconds(cost.message, cost.calls, network)
             speed = network.gpus * cost.images / (compute + exchange)
             cells.append(f"{exchange * 1e3:.1f}, {speed:,.0f}, {compute / (compute + exchange):.0%}")
-        print(
-            f"| `{experiment}` | {cost.images} | {cost.parameters / 1e6:.1f} M "
-            f"| {cost.message / 1e6:.0f} in {cost.calls} | {compute * 1e3:.1f} | {' | '.join(cells)} |"
-        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def main() -> None:
-    """Measure and rewrite the section, or print the plan."""
+    """Measure and rewrite the section of results, or the plan."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("--plan", action="store_true")
     options = parser.parse_args()
     if options.plan:
-        plan()
+        rewrite_section("plan", plan(), ROOT / "docs" / "clusters.md")
         return
     rows = [compare(experiment, options.rounds, options.iterations) for experiment in EXPERIMENTS]
     rewrite_section("scaling", table(rows, options.rounds))

@@ -184,8 +184,8 @@ def check_trainer(trainer: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         raise UserError("float16 gradients are scaled, so model.gradient_clip_norm would clip wrongly: use bf16-mixed")
     if str(trainer.get("strategy")).startswith(SHARDING):
         raise UserError(
-            f"trainer.strategy={trainer['strategy']} shards networks, which these models freeze, differentiate twice and "
-            "draw from in one process alone: set trainer=ddp"
+            f"trainer.strategy={trainer['strategy']} shards networks, which these models freeze, differentiate twice "
+            "and draw from in one process alone: set trainer=ddp"
         )
     if trainer.get("max_steps", -1) == -1 and trainer.get("max_epochs") in (None, -1):
         raise UserError("the run would never end: set trainer.max_steps or trainer.max_epochs")

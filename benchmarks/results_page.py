@@ -66,10 +66,10 @@ def machine(records: Iterable[dict[str, Any]]) -> str:
     return "; ".join(sorted(parts))
 
 
-def rewrite_section(name: str, lines: Sequence[str]) -> None:
-    """Put lines between the markers ``<!-- name begin -->`` and ``<!-- name end -->`` of docs/results.md."""
+def rewrite_section(name: str, lines: Sequence[str], page: Path = RESULTS) -> None:
+    """Put lines between the markers ``<!-- name begin -->`` and ``<!-- name end -->`` of a page, and print them."""
     begin, end = f"<!-- {name} begin -->", f"<!-- {name} end -->"
-    text = RESULTS.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     before, after = text.split(begin)[0], text.split(end)[1]
-    RESULTS.write_text("\n".join([before + begin, *lines, end]) + after, encoding="utf-8")
+    page.write_text("\n".join([before + begin, *lines, end]) + after, encoding="utf-8")
     print("\n".join(lines))

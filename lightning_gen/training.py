@@ -49,7 +49,7 @@ from lightning_gen.tracking.settings import defining, settings_digest
 from lightning_gen.tracking.storage_errors import storage_errors
 
 SHARDING = ("fsdp", "deepspeed", "model_parallel")
-"""Strategies that shard one module and cannot train models that step several optimizers by hand."""
+"""Strategies that spread a network over processes, which these models do not take (docs/clusters.md)."""
 
 
 @dataclass
@@ -183,8 +183,8 @@ def check_trainer(trainer: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         raise UserError("float16 gradients are scaled, so model.gradient_clip_norm would clip wrongly: use bf16-mixed")
     if str(trainer.get("strategy")).startswith(SHARDING):
         raise UserError(
-            f"trainer.strategy={trainer['strategy']} reduces gradients after the forward pass of the whole model, and "
-            "these models take their steps within it: set trainer=ddp"
+            f"trainer.strategy={trainer['strategy']} shards networks, which these models freeze, differentiate twice "
+            "and draw from in one process alone: set trainer=ddp"
         )
     if trainer.get("max_steps", -1) == -1 and trainer.get("max_epochs") in (None, -1):
         raise UserError("the run would never end: set trainer.max_steps or trainer.max_epochs")

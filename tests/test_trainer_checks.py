@@ -35,7 +35,7 @@ def set_step(job: pytest.MonkeyPatch, nodes: int, tasks_per_node: int) -> None:
 
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2", "model_parallel"])
 def test_strategies_that_shard_are_refused(strategy: str) -> None:
-    with pytest.raises(UserError, match=f"{strategy} reduces gradients after .*: set trainer=ddp"):
+    with pytest.raises(UserError, match=f"{strategy} shards networks, .*: set trainer=ddp"):
         check(f"trainer.strategy={strategy}")
 
 

@@ -25,8 +25,8 @@ from lightning_gen.models import GenerativeModel
 EXIT_BY_KEYBOARD = 130
 """Exit status after Ctrl-C, as shells use it: 128 + SIGINT."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-"""Signals that ask a run to stop."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+"""Signals that ask a run to stop. submitit's jobs get SIGUSR2, whose own handler requeues without a checkpoint."""
 
 AGREE_SECONDS = 0.2
 """About how often the processes of a run ask one another whether any of them shall stop."""
@@ -37,7 +37,7 @@ class Stopped(SystemExit):
 
 
 class Preemption(Checkpoint):
-    """Stops the run in good order on SIGTERM, SIGUSR1 or SIGINT, and before a wall-time budget is used up.
+    """Stops the run in good order on SIGTERM, SIGUSR1, SIGUSR2 or SIGINT, and before a wall-time budget is used up.
 
     A signal only sets a flag. The iteration ends with its scores and pictures, the processes agree to stop, a
     checkpoint is written unless the iteration has one, and every process leaves with `EXIT_TRY_AGAIN` (after SIGINT
@@ -213,9 +213,11 @@ def slurm_job() -> str | None:
 
 
 def requeue(job: str) -> str:
-    """Requeue a Slurm job; returns the line that says whether it worked."""
+    """Requeue a Slurm job, unless somebody cancelled it or requeued it already; returns the line that says so."""
     try:
-        subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60, check=True)
+        if _is_ended(_scontrol("show", "job", job)):
+            return f"Slurm job {job} was cancelled or requeued by others, so it is left as it is"
+        _scontrol("requeue", job)
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or [f"status {error.returncode}"])[0]
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -223,3 +225,18 @@ def requeue(job: str) -> str:
     else:
         return f"Slurm job {job} is requeued"
     return f"Slurm job {job} could not be requeued ({reason}): submit it again to go on"
+
+
+def _scontrol(*arguments: str) -> str:
+    command = ["scontrol", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def _is_ended(description: str) -> bool:
+    """Whether Slurm is ending a job neither for its time limit nor for a preemption, from ``scontrol show job``.
+
+    Slurm sends SIGTERM in all these cases. While processes are left it shows the job as completing, whatever the cause.
+    """
+    fields = dict(part.split("=", 1) for part in description.split() if "=" in part)
+    wanted_back = fields.get("Reason") == "TimeLimit" or fields.get("PreemptTime", "None") != "None"
+    return fields.get("JobState") in ("COMPLETING", "CANCELLED") and not wanted_back

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
-from pytorch_lightning.plugins.environments import SLURMEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.utilities import rank_zero_only
 from torch import distributed
 
@@ -78,7 +78,7 @@ def check_slurm(processes: int) -> None:
         )
 
 
-def meeting_store() -> distributed.Store:
+def meeting_store() -> distributed.TCPStore:  # type: ignore[name-defined]
     """A key-value store that all processes of the run reach before there is a process group.
 
     torchrun has one. For srun, rank zero opens one on the address that Lightning will use, at another port: the port

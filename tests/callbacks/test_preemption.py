@@ -44,7 +44,7 @@ def last_checkpoint(tmp_path: Path) -> dict[str, Any]:
     return read_checkpoint(run(tmp_path) / "checkpoints" / "last.ckpt")
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 75), ("SIGUSR1", 75), ("SIGINT", 130)])
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 75), ("SIGUSR1", 75), ("SIGUSR2", 75), ("SIGINT", 130)])
 def test_a_signal_ends_the_iteration_with_a_checkpoint_and_no_score(
     train_here: Train, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, status: int
 ) -> None:
@@ -127,11 +127,12 @@ def test_what_is_no_duration_is_refused(text: str | float) -> None:
 
 @pytest.fixture
 def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A stand-in for Slurm's command on the path; returns the file that its arguments go to."""
+    """A stand-in for Slurm's command, which knows a running job; returns the file that other questions go to."""
     folder, calls = tmp_path / "bin", tmp_path / "calls"
     folder.mkdir()
+    (folder / "job").write_text("JobState=RUNNING Reason=None Dependency=(null)\n")
     program = folder / "scontrol"
-    program.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n')
+    program.write_text(f'#!/bin/sh\nif [ "$1" = show ]; then cat {folder}/job; exit; fi\necho "$@" >> {calls}\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "123")
@@ -170,6 +171,24 @@ def test_a_job_is_not_requeued(
     stopped(train_here, "trainer.max_steps=20", *signal_at(3, name), *overrides)
     assert scontrol.read_text() == ""
     assert ("not requeued" in capfd.readouterr().err) == ("resume=null" in overrides)
+
+
+@pytest.mark.parametrize(
+    ("job", "requeued"),
+    [
+        ("JobState=COMPLETING Reason=None", False),
+        ("JobState=CANCELLED Reason=None", False),
+        ("JobState=COMPLETING Reason=TimeLimit", True),
+        ("JobState=COMPLETING Reason=None PreemptEligibleTime=1 PreemptTime=2026-11-01T00:00:00", True),
+        ("JobState=RUNNING Reason=None PreemptEligibleTime=1 PreemptTime=None", True),
+    ],
+)
+def test_a_job_that_was_cancelled_stays_so(tmp_path: Path, scontrol: Path, job: str, requeued: bool) -> None:
+    (tmp_path / "bin" / "job").write_text(f"JobId=123 JobName=a\n   {job} Dependency=(null)\n")
+    line = preemption.requeue("123")
+    assert scontrol.read_text() == ("requeue 123\n" if requeued else "")
+    left = "was cancelled or requeued by others, so it is left as it is"
+    assert line == f"Slurm job 123 {'is requeued' if requeued else left}"
 
 
 def test_a_requeue_that_fails_is_told(

@@ -93,7 +93,6 @@ def local_slurm(folder: Path) -> Iterator[LocalSlurm]:
         try:
             yield slurm
         finally:
-            slurm.run("scancel", "--user", str(os.getuid()), "--signal=KILL")
             slurm.run("scancel", "--user", str(os.getuid()))
             wait_until(lambda: not slurm.run("squeue", "-h").stdout.strip(), "the end of the jobs", slurm)
 

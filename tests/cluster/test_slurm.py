@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lightning_gen.models import read_checkpoint
 from tests.cluster.slurm import LocalSlurm, local_slurm, missing_programs, wait_until
-from tests.conftest import ROOT, SMALL, run_command
+from tests.conftest import ROOT, SMALL, command_line, run_command
 from tests.end_to_end.test_resume import assert_equal
 
 TINY = (
@@ -24,6 +24,8 @@ TINY = (
     "callbacks.interpolation=null",
     "callbacks.checkpoint.every_n_iterations=null",
 )
+STEPS = 40
+OPTIONS = (*TINY, f"trainer.max_steps={STEPS}", "callbacks.scores.every_n_images=1280")
 SHAPES = {
     "two_nodes": ("--nodes=2", "--ntasks-per-node=1"),
     "two_tasks_of_one_node": ("--nodes=1", "--ntasks-per-node=2"),
@@ -40,41 +42,60 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSlurm]:
         yield slurm
 
 
-def state(run: Path) -> dict[str, Any]:
-    checkpoint = read_checkpoint(run / "checkpoints" / "last.ckpt")
-    return {part: checkpoint[part] for part in ("state_dict", "optimizer_states", "generative_model", "global_step")}
-
-
-def ddp_of_lightning(folder: Path, *overrides: str) -> Path:
-    """The run whose two processes Lightning starts itself."""
-    arguments = [*TINY, "trainer=ddp_cpu", *overrides, f"paths.output_dir={folder}", "run_name=undisturbed"]
-    result = run_command("train.py", *arguments, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
+@pytest.fixture(scope="module")
+def undisturbed(slurm: LocalSlurm, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose two processes Lightning starts itself, without Slurm."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    arguments = [*OPTIONS, "trainer=ddp_cpu", f"paths.output_dir={folder}", "run_name=undisturbed"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    result = run_command("train.py", *arguments, cwd=folder, env=environment)
     assert result.returncode == 0, result.stderr
     return folder / "tiny" / "undisturbed"
 
 
-def test_srun_trains_what_lightnings_own_processes_train(slurm: LocalSlurm, tmp_path: Path) -> None:
-    options = ["trainer.max_steps=12", "callbacks.scores.every_n_images=384"]
-    expected = ddp_of_lightning(tmp_path, *options)
-    for name, shape in SHAPES.items():
-        spies = tmp_path / f"spies_{name}"
-        spies.mkdir()
-        spy = ["+callbacks.spy._target_=tests.spies.RankSpy", f"+callbacks.spy.folder={spies}"]
-        overrides = [*TINY, "trainer=slurm", *options, *spy, f"paths.output_dir={tmp_path}", f"run_name={name}"]
-        result = slurm.run("srun", *shape, sys.executable, str(ROOT / "train.py"), *overrides, cwd=tmp_path)
-        assert result.returncode == 0, result.stderr
-        first, second = (json.loads((spies / f"rank{rank}.json").read_text()) for rank in range(2))
-        assert first["parameters"] == second["parameters"]
-        assert not set(first["latents"]) & set(second["latents"])
-        run = tmp_path / "tiny" / name
-        record = json.loads((run / "result.json").read_text())
-        assert record["status"] == "completed"
-        assert record["images_seen"] == 12 * 2 * 32
-        assert record["hardware"]["processes"] == 2
-        assert record["hardware"]["nodes"] == (2 if name == "two_nodes" else 1)
-        assert_equal(state(expected), state(run))
-        assert (run / "metrics.jsonl").read_text() == (expected / "metrics.jsonl").read_text()
-    assert {path.name for path in (tmp_path / "tiny").iterdir()} == {"undisturbed", *SHAPES}
+def assert_same_end(run: Path, expected: Path) -> None:
+    first, second = (read_checkpoint(each / "checkpoints" / "last.ckpt") for each in (expected, run))
+    for part in ("state_dict", "optimizer_states", "generative_model", "global_step"):
+        assert_equal(first[part], second[part], part)
+    assert (run / "metrics.jsonl").read_text() == (expected / "metrics.jsonl").read_text()
+
+
+def slow_first_attempt(file: Path | str, seconds: float) -> str:
+    return f"+callbacks.slow={{_target_:tests.spies.SlowFirstAttempt,file:{file},seconds:{seconds}}}"
+
+
+def start_at_once(slurm: LocalSlurm, job: str) -> None:
+    """Let a job that was queued again not wait for the two minutes that Slurm makes it wait."""
+    if slurm.job_field(job, "JobState") == "PENDING" and slurm.job_field(job, "Restarts") != "0":
+        slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now", "TimeLimit=20")
+
+
+def make_work_folder(folder: Path) -> Path:
+    """A folder as a user submits from: ``train.py`` and an environment to activate."""
+    work = folder / "work"
+    (work / ".venv" / "bin").mkdir(parents=True)
+    (work / ".venv" / "bin" / "activate").write_text(f'export PATH="{Path(sys.executable).parent}:$PATH"\n')
+    (work / "train.py").symlink_to(ROOT / "train.py")
+    return work
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_srun_trains_what_lightnings_own_processes_train(
+    slurm: LocalSlurm, undisturbed: Path, tmp_path: Path, name: str
+) -> None:
+    spy = ["+callbacks.spy._target_=tests.spies.RankSpy", f"+callbacks.spy.folder={tmp_path}"]
+    overrides = [*OPTIONS, "trainer=slurm", *spy, f"paths.output_dir={tmp_path}/runs", f"run_name={name}"]
+    result = slurm.run("srun", *SHAPES[name], sys.executable, str(ROOT / "train.py"), *overrides, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+    assert first["parameters"] == second["parameters"]
+    assert not set(first["latents"]) & set(second["latents"])
+    (run,) = (tmp_path / "runs" / "tiny").iterdir()
+    record = json.loads((run / "result.json").read_text())
+    assert (record["run_name"], record["status"], record["images_seen"]) == (name, "completed", STEPS * 2 * 32)
+    assert record["hardware"]["processes"] == 2
+    assert record["hardware"]["nodes"] == (2 if name == "two_nodes" else 1)
+    assert_same_end(run, undisturbed)
 
 
 def test_a_mistake_that_only_rank_zero_sees_ends_all_tasks(slurm: LocalSlurm, tmp_path: Path) -> None:
@@ -95,16 +116,16 @@ def test_a_trainer_that_slurm_did_not_start_processes_for_is_refused(slurm: Loca
     assert "Slurm counts 1 tasks and the trainer 2 processes: set trainer=slurm" in result.stderr
 
 
-def test_a_job_that_runs_out_of_time_goes_on_when_it_is_queued_again(slurm: LocalSlurm, tmp_path: Path) -> None:
-    options = ["trainer.max_steps=150", "callbacks.scores.every_n_images=3200"]
+def test_a_job_that_runs_out_of_time_goes_on_when_it_is_queued_again(
+    slurm: LocalSlurm, undisturbed: Path, tmp_path: Path
+) -> None:
     attempts = tmp_path / "attempts"
-    slow = ["+callbacks.slow._target_=tests.spies.SlowFirstAttempt", f"+callbacks.slow.file={attempts}"]
     work = make_work_folder(tmp_path)
     submitted = time.monotonic()
     job = slurm.run(
         "sbatch", "--parsable", "--partition=cpu", "--gpus-per-node=0", "--ntasks-per-node=2", "--cpus-per-task=1",
         "--time=20", "--signal=USR1@90", str(ROOT / "slurm" / "single_node.sh"),
-        *(each for each in TINY if each != "trainer=cpu"), *options, *slow, "+callbacks.slow.seconds=1",
+        *(each for each in OPTIONS if each != "trainer=cpu"), slow_first_attempt(attempts, 2),
         f"paths.output_dir={tmp_path}",
         cwd=work,
     )  # fmt: skip
@@ -113,53 +134,79 @@ def test_a_job_that_runs_out_of_time_goes_on_when_it_is_queued_again(slurm: Loca
     output = work / f"slurm-{number}.out"
 
     def finished() -> bool:
-        state = slurm.job_field(number, "JobState")
-        if state == "PENDING" and slurm.job_field(number, "Restarts") != "0":
-            # It would wait for two minutes, and its time would be as short.
-            slurm.run("scontrol", "update", f"JobId={number}", "StartTime=now", "TimeLimit=20")
-        return state not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
+        start_at_once(slurm, number)
+        return slurm.job_field(number, "JobState") not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
 
-    expected = ddp_of_lightning(tmp_path, *options)
     wait_until(attempts.exists, "the first attempt", slurm, seconds=240)
     # A limit so near that the signal is due when Slurm looks at the limits next, which it does every 30 s.
-    minutes = math.ceil((time.monotonic() - submitted + 80) / 60)
+    minutes = math.ceil((time.monotonic() - submitted + 45) / 60)
     assert slurm.run("scontrol", "update", f"JobId={number}", f"TimeLimit={minutes}").returncode == 0
     wait_until(finished, "the job", slurm, seconds=240)
     assert slurm.job_field(number, "JobState") == "COMPLETED", output.read_text()
     assert slurm.job_field(number, "Restarts") == "1"
     first, second = map(int, attempts.read_text().split())
     assert first == 0
-    assert 0 < second < 150
+    assert 0 < second < STEPS
+    assert "stopped: SIGUSR1 at iteration" in output.read_text()
     run = tmp_path / "tiny" / f"slurm-{number}"
     assert json.loads((run / "result.json").read_text())["status"] == "completed"
-    assert_equal(state(expected), state(run))
-    assert (run / "metrics.jsonl").read_text() == (expected / "metrics.jsonl").read_text()
+    assert_same_end(run, undisturbed)
 
 
-def make_work_folder(folder: Path) -> Path:
-    """A folder as a user submits from: ``train.py`` and an environment to activate."""
-    work = folder / "work"
-    (work / ".venv" / "bin").mkdir(parents=True)
-    (work / ".venv" / "bin" / "activate").write_text(f'export PATH="{Path(sys.executable).parent}:$PATH"\n')
-    (work / "train.py").symlink_to(ROOT / "train.py")
-    return work
-
-
-def test_submitit_trains_the_runs_of_a_multirun_as_an_array(slurm: LocalSlurm, tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'lightning-gen[slurm]'")
-    launcher = ["partition=cpu", "gpus_per_node=null", "cpus_per_task=1", "timeout_min=5"]
-    result = run_command(
-        "train.py", "-m", *SMALL, "launcher=submitit_slurm", *(f"hydra.launcher.{each}" for each in launcher),
-        "seed=0,1", "trainer.max_steps=4", f"paths.output_dir={tmp_path}/runs",
-        cwd=tmp_path, env=slurm.environment, timeout=200,
+def test_a_job_that_is_cancelled_keeps_its_checkpoint_and_is_not_queued_again(
+    slurm: LocalSlurm, tmp_path: Path
+) -> None:
+    attempts = tmp_path / "attempts"
+    work = make_work_folder(tmp_path)
+    job = slurm.run(
+        "sbatch", "--parsable", "--partition=cpu", "--gpus-per-node=0", "--ntasks-per-node=1", "--cpus-per-task=1",
+        str(ROOT / "slurm" / "single_node.sh"), *(each for each in OPTIONS if each != "trainer=cpu"),
+        slow_first_attempt(attempts, 0.5), f"paths.output_dir={tmp_path}",
+        cwd=work,
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+    number = job.stdout.strip()
+    wait_until(attempts.exists, "the job", slurm, seconds=120)
+    assert slurm.run("scancel", number).returncode == 0
+    wait_until(lambda: not slurm.run("squeue", "-h").stdout.strip(), "the end of the job", slurm)
+    assert slurm.job_field(number, "JobState") == "CANCELLED"
+    assert slurm.job_field(number, "Restarts") == "0"
+    run = tmp_path / "tiny" / f"slurm-{number}"
+    assert json.loads((run / "result.json").read_text())["status"] == "interrupted"
+    assert 0 < read_checkpoint(run / "checkpoints" / "last.ckpt")["generative_model"]["iteration"] < STEPS
+
+
+def test_submitit_trains_an_array_and_a_trial_that_is_told_to_stop_goes_on(slurm: LocalSlurm, tmp_path: Path) -> None:
+    """SIGUSR2 is what submitit has Slurm send before a time limit or a preemption."""
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install 'lightning-gen[slurm]'")
+    launcher = ["partition=cpu", "gpus_per_node=null", "cpus_per_task=1", "timeout_min=20"]
+    command = command_line(
+        "train.py", "-m", *OPTIONS, "metrics=digits", "launcher=submitit_slurm",
+        *(f"hydra.launcher.{each}" for each in launcher), "seed=0,1",
+        slow_first_attempt(f"{tmp_path}/attempts_${{seed}}", 0.5), f"paths.output_dir={tmp_path}/runs",
+    )  # fmt: skip
+    multirun = subprocess.Popen(command, cwd=tmp_path, env=slurm.environment, stderr=subprocess.PIPE, text=True)
+
+    def finished() -> bool:
+        start_at_once(slurm, f"{array}_0")
+        return multirun.poll() is not None
+
+    try:
+        wait_until((tmp_path / "attempts_0").exists, "the first trial", slurm, seconds=120)
+        folders = [path.name.split("_") for path in (tmp_path / "runs" / ".submitit").glob("[0-9]*_*")]
+        (array,) = {folder[0] for folder in folders}
+        assert {folder[1] for folder in folders} == {"0", "1"}
+        assert slurm.run("scancel", "--signal=USR2", f"{array}_0").returncode == 0
+        wait_until(finished, "both trials", slurm, seconds=180)
+    finally:
+        multirun.kill()
+        _, stderr = multirun.communicate()
+    assert multirun.returncode == 0, stderr
+    assert [slurm.job_field(f"{array}_{trial}", "Restarts") for trial in range(2)] == ["1", "0"]
+    first, second = map(int, (tmp_path / "attempts_0").read_text().split())
+    assert first == 0
+    assert 0 < second < STEPS
+    assert (tmp_path / "attempts_1").read_text() == "0\n"
     board = run_command("lightning-gen", "leaderboard", str(tmp_path / "runs"), "--json", cwd=tmp_path)
-    records = [json.loads(file.read_text()) for file in (tmp_path / "runs" / "tiny").glob("*/result.json")]
-    assert sorted(record["seed"] for record in records) == [0, 1]
-    assert all(record["status"] == "completed" for record in records)
-    assert all(record["run_name"] in board.stdout for record in records)
-    folders = [path.name for path in (tmp_path / "runs" / ".submitit").iterdir()]
-    arrays = {name.split("_")[0] for name in folders if name[0].isdigit()}
-    assert len(arrays) == 1
-    assert {name.split("_")[1] for name in folders if name[0].isdigit()} == {"0", "1"}
+    (entry,) = json.loads(board.stdout)["boards"][0]["entries"]
+    assert (entry["status"], [run["seed"] for run in entry["runs"]]) == ("completed", [0, 1])
+    assert [run["images_seen"] for run in entry["runs"]] == [STEPS * 32] * 2

@@ -17,6 +17,7 @@ from lightning_gen import multirun
 from lightning_gen.configuration import config_dir, to_plain
 from lightning_gen.errors import UserError
 from lightning_gen.multirun import check_launcher, check_multirun
+from lightning_gen.training import main
 from tests.conftest import ROOT, SMALL, run_command
 
 ENVIRONMENT = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'end_to_end' / 'sweepers'}", "OMP_NUM_THREADS": "1"}
@@ -29,12 +30,12 @@ def records(output: Path) -> dict[int, dict[str, Any]]:
     return {record["seed"]: record for record in found}
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_runs_of_a_launcher_land_on_the_leaderboard(launcher: str, tmp_path: Path) -> None:
     plugin, extra = multirun.LAUNCHERS[launcher]
     pytest.importorskip(plugin, reason=f"pip install 'lightning-gen[{extra}]'")
     result = run_command(
-        "train.py", "-m", *SMALL, f"launcher={launcher}", "seed=0,1", "trainer.max_steps=3",
+        "train.py", "-m", *SMALL, "metrics=digits", f"launcher={launcher}", "seed=0,1", "trainer.max_steps=3",
         f"paths.output_dir={tmp_path}/runs",
         cwd=tmp_path, env={**os.environ, **ENVIRONMENT},
     )  # fmt: skip
@@ -44,18 +45,20 @@ def test_runs_of_a_launcher_land_on_the_leaderboard(launcher: str, tmp_path: Pat
     assert found[0]["scores"] != found[1]["scores"]
     board = run_command("lightning-gen", "leaderboard", str(tmp_path / "runs"), "--json", cwd=tmp_path)
     assert board.returncode == 0, board.stderr
-    assert not json.loads(board.stdout)["skipped"]
-    assert all(record["run_name"] in board.stdout for record in found.values())
+    content = json.loads(board.stdout)
+    assert not content["skipped"]
+    assert content["boards"]
+    for each in content["boards"]:
+        (entry,) = each["entries"]
+        assert {run["run"] for run in entry["runs"]} == {f"tiny/{record['run_name']}" for record in found.values()}
 
 
 def test_runs_of_two_processes_each_take_turns(tmp_path: Path) -> None:
-    command = [
-        "train.py", *SMALL, "trainer=ddp_cpu", "resume=auto", "trainer.max_steps=3", "callbacks.interpolation=null",
-    ]  # fmt: skip
+    overrides = [*SMALL, "trainer=ddp_cpu", "resume=auto", "trainer.max_steps=3", "callbacks.interpolation=null"]
     options: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, **ENVIRONMENT}}
-    many = run_command(*command, "-m", "seed=0,1", f"paths.output_dir={tmp_path}/many", **options)
+    many = run_command("train.py", "-m", *overrides, "seed=0,1", f"paths.output_dir={tmp_path}/many", **options)
     assert many.returncode == 0, many.stderr
-    alone = run_command(*command, "seed=1", f"paths.output_dir={tmp_path}/alone", **options)
+    alone = run_command("train.py", *overrides, "seed=1", f"paths.output_dir={tmp_path}/alone", **options)
     assert alone.returncode == 0, alone.stderr
     found = records(tmp_path / "many")
     assert sorted(found) == [0, 1]
@@ -121,6 +124,11 @@ def test_a_launcher_without_its_plugin_names_the_extra(monkeypatch: pytest.Monke
     check_launcher(["seed=0,1"], True)
 
 
-def test_a_launcher_of_a_single_run_is_refused(tmp_path: Path) -> None:
-    result = run_command("train.py", "launcher=joblib", cwd=tmp_path)
-    assert (result.returncode, result.stderr) == (2, "error: launcher=joblib starts the runs of a multirun: add -m\n")
+def test_a_launcher_of_a_single_run_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py", "launcher=joblib"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: launcher=joblib starts the runs of a multirun: add -m\n"

@@ -76,7 +76,7 @@ def digits_table(seeds: Sequence[int], output_dir: Path) -> list[str]:
         f"| --- | --- |{' --- |' * len(SCORES)} --- |",
         *rows,
         "",
-        f"Of translated test images; *accuracy* is the share that the set's classifier gives the input's class, *back* the "
+        f"Of translated test images; *accuracy* is the share in the input's class by the set's classifier, *back* the "
         f"direction from B to A. Seeds {', '.join(map(str, seeds))}. {machine(records)}.",
     ]
 

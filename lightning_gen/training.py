@@ -226,6 +226,7 @@ def build_model(config: Mapping[str, Any], data: ImageDataModule) -> GenerativeM
         label_law=data.label_law,
         labelled_per_class=data.labelled_per_class,
         input_shape=getattr(data, "input_shape", None),
+        paired=getattr(data, "paired", None),
     )
     model.seed = config["seed"]
     if config["ema"]:

@@ -18,9 +18,11 @@ class PairDataModule(ImageDataModule):
 
     Attributes:
         input_channels: C of domain A.
+        paired: whether the images of a row belong together.
     """
 
     input_channels: int
+    paired = True
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -44,6 +46,7 @@ class UnpairedDataModule(PairDataModule):
     An epoch is one pass over the larger set; the smaller one is drawn from again and again.
     """
 
+    paired = False
     splits = ("train", "test", "train_a", "test_a")
     training_splits = ("train", "train_a")
 

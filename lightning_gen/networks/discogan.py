@@ -14,7 +14,8 @@ BOTTOM_SIZE = 4
 
 
 class EncoderDecoder(Translator):
-    """4x4 convolutions with stride 2 down to 4x4 maps, and as many transposed ones up again (Kim et al. 2017, 3.1).
+    """4x4 convolutions with stride 2 down to 4x4 maps, and as many transposed ones up again, as in the published code of
+    Kim et al. 2017.
 
     Widths are 1, 2, 4, ... times ``base_channels``; LeakyReLU 0.2 in the encoder, ReLU in the decoder; batch norm in
     all layers but the first and the last; no biases, tanh at the end. The weights are drawn as torch does.
@@ -66,7 +67,7 @@ class EncoderDecoder(Translator):
 
 
 class DiscoDiscriminator(DomainDiscriminator):
-    """Images to one logit each by the encoder of `EncoderDecoder` and a 4x4 convolution (Kim et al. 2017, section 3.1).
+    """Images to one logit each by the encoder of `EncoderDecoder` and a 4x4 convolution.
 
     Args:
         input_channels: of what it sees.

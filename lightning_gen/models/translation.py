@@ -56,7 +56,7 @@ class TranslationModel(GenerativeModel):
         if input_shape is None:
             raise UserError(
                 f"{type(self).__name__} translates from one domain to another, and the data set has one: set "
-                "data=paired or data=unpaired, or one that is made of another set: data=edges, data=colorize, data=inverted"
+                "data=paired, data=unpaired, data=edges, data=colorize or data=inverted"
             )
         self.domain_shapes: Mapping[str, Shape] = {"A": input_shape, "B": image_shape}
         self.optimizer_specs = (discriminator_optimizer, generator_optimizer)

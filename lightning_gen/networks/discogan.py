@@ -14,8 +14,7 @@ BOTTOM_SIZE = 4
 
 
 class EncoderDecoder(Translator):
-    """4x4 convolutions with stride 2 down to 4x4 maps, and as many transposed ones up again, as in the published code of
-    Kim et al. 2017.
+    """4x4 convolutions with stride 2 down to 4x4 maps and as many transposed ones up again (Kim et al. 2017, its code).
 
     Widths are 1, 2, 4, ... times ``base_channels``; LeakyReLU 0.2 in the encoder, ReLU in the decoder; batch norm in
     all layers but the first and the last; no biases, tanh at the end. The weights are drawn as torch does.

@@ -15,7 +15,7 @@ from PIL import Image
 from lightning_gen.configuration import compose_config
 from lightning_gen.errors import UserError
 from lightning_gen.models import read_checkpoint
-from lightning_gen.training import train
+from lightning_gen.training import build_parts, train
 from tests.conftest import ROOT, run_command
 from tests.end_to_end.test_resume import assert_equal
 from tests.models.tiny import TINY, TRANSLATING
@@ -104,3 +104,33 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
         train(config)
     assert "\n" not in str(caught.value)
     assert not Path(os.environ["LIGHTNING_GEN_OUTPUT_DIR"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "path", "layout", "iterations"),
+    [
+        ("pix2pix_facades", "facades", ("train", "test"), 200 * 400),
+        ("pix2pix_maps", "maps", ("train", "val"), 200 * 1096),
+        ("cyclegan_horse2zebra", "horse2zebra", ("trainA", "trainB", "testA", "testB"), 200 * 1334),
+        ("discogan_edges2shoes", "edges2shoes", ("train", "val"), 60_000),
+    ],
+)
+def test_experiments_read_the_published_folders(
+    experiment: str, path: str, layout: tuple[str, ...], iterations: int, tmp_path: Path
+) -> None:
+    size = (64, 64) if path == "horse2zebra" else (128, 64)
+    batch = 2 if path == "edges2shoes" else 1
+    for folder in layout:
+        (tmp_path / path / folder).mkdir(parents=True)
+        for number in range(2 * batch):
+            Image.fromarray(np.zeros((*size[::-1], 3), np.uint8)).save(tmp_path / path / folder / f"{number}.jpg")
+    tiny = ["model.generator.base_channels=2", "model.discriminator.base_channels=2"]
+    config = compose_config(
+        [f"experiment={experiment}", f"paths.data_dir={tmp_path}", "metrics=none", f"data.batch_size={batch}", *tiny]
+    )
+    parts = build_parts(config)
+    assert parts.model.domain_shapes["A"] == (3, *[64 if path == "edges2shoes" else 256] * 2)  # type: ignore[index, union-attr, operator]
+    assert config["trainer"]["max_steps"] == iterations
+    assert config["ema"] is None
+    if path != "edges2shoes":
+        assert config["data"]["augmentation"] == {"horizontal_flip": True, "pad_crop": 0, "resize_crop": 286}

@@ -12,12 +12,15 @@ from lightning_gen.networks.translator import DomainDiscriminator, Translator
 BOTTOM_SIZE = 4
 """Height and width of the smallest maps with 4x4 convolutions of stride 2."""
 
+LARGEST_FACTOR = 8
+"""Of the widths: the published networks, for 64 pixels, end there."""
+
 
 class EncoderDecoder(Translator):
     """4x4 convolutions with stride 2 down to 4x4 maps and as many transposed ones up again (Kim et al. 2017, its code).
 
-    Widths are 1, 2, 4, ... times ``base_channels``; LeakyReLU 0.2 in the encoder, ReLU in the decoder; batch norm in
-    all layers but the first and the last; no biases, tanh at the end. The weights are drawn as torch does.
+    Widths are 1, 2, 4, 8, 8, ... times ``base_channels``; LeakyReLU 0.2 in the encoder, ReLU in the decoder; batch
+    norm in all layers but the first and the last; no biases, tanh at the end. The weights are drawn as torch does.
 
     Args:
         input_shape: (C, H, W) of the images that are translated, H = W a power of two, at least 8.
@@ -102,4 +105,4 @@ def _widths(image_shape: tuple[int, int, int], base_channels: int) -> list[int]:
     if size < 2 * BOTTOM_SIZE or size.bit_count() > 1:
         raise UserError(f"DiscoGAN takes images of a power-of-two size from 8, not {size}x{size}: set data.image_size")
     halvings = (size // BOTTOM_SIZE).bit_length() - 1
-    return [base_channels * 2**level for level in range(halvings)]
+    return [base_channels * min(2**level, LARGEST_FACTOR) for level in range(halvings)]

@@ -35,6 +35,7 @@ class TranslationModel(GenerativeModel):
     Attributes:
         translators: direction -> name of the network; ``AtoB`` first.
         discriminator_names: attributes that hold discriminators.
+        directions: those that `translate` knows.
         domain_shapes: (C, H, W) of ``A`` and ``B``.
 
     Raises:
@@ -58,17 +59,13 @@ class TranslationModel(GenerativeModel):
                 f"{type(self).__name__} translates from one domain to another, and the data set has one: set "
                 "data=paired, data=unpaired, data=edges, data=colorize or data=inverted"
             )
+        self.directions: Sequence[str] = tuple(self.translators)
         self.domain_shapes: Mapping[str, Shape] = {"A": input_shape, "B": image_shape}
         self.optimizer_specs = (discriminator_optimizer, generator_optimizer)
         for spec in self.optimizer_specs:
             # What is wrong with one is found here and not when training begins.
             build_schedule(spec, build_optimizer(spec, [nn.Parameter(torch.zeros(1))]))
         self.gradient_clip_norm = gradient_clip_norm
-
-    @property
-    def directions(self) -> Sequence[str]:
-        """Those that `translate` knows."""
-        return tuple(self.translators)
 
     @property
     def size_multiple(self) -> int:

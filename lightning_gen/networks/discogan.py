@@ -1,4 +1,4 @@
-"""The networks of DiscoGAN (Kim et al. 2017), for any power-of-two resolution from 8."""
+"""The networks of DiscoGAN (Kim et al. 2017), for any power-of-two resolution from 16."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from lightning_gen.networks.translator import DomainDiscriminator, Translator
 BOTTOM_SIZE = 4
 """Height and width of the smallest maps with 4x4 convolutions of stride 2."""
 
+SMALLEST_SIZE = 16
+"""Of the images: the discriminator needs a second feature map, with which features begin to be matched."""
+
 LARGEST_FACTOR = 8
 """Of the widths: the published networks, for 64 pixels, end there."""
 
@@ -23,7 +26,7 @@ class EncoderDecoder(Translator):
     norm in all layers but the first and the last; no biases, tanh at the end. The weights are drawn as torch does.
 
     Args:
-        input_shape: (C, H, W) of the images that are translated, H = W a power of two, at least 8.
+        input_shape: (C, H, W) of the images that are translated, H = W a power of two, at least 16.
         image_shape: (C', H, W) of the translations.
         base_channels: width of the first layer.
         bottleneck_channels: width of a further 4x4 convolution to 1x1 maps and back, as the published code has it under
@@ -73,7 +76,7 @@ class DiscoDiscriminator(DomainDiscriminator):
 
     Args:
         input_channels: of what it sees.
-        image_shape: (C, H, W) of the images, H = W a power of two, at least 8.
+        image_shape: (C, H, W) of the images, H = W a power of two, at least 16.
         base_channels: width of the first layer.
 
     Raises:
@@ -102,7 +105,9 @@ def _encoder(channels: int, widths: list[int]) -> list[nn.Module]:
 
 def _widths(image_shape: tuple[int, int, int], base_channels: int) -> list[int]:
     size = image_shape[1]
-    if size < 2 * BOTTOM_SIZE or size.bit_count() > 1:
-        raise UserError(f"DiscoGAN takes images of a power-of-two size from 8, not {size}x{size}: set data.image_size")
+    if size < SMALLEST_SIZE or size.bit_count() > 1:
+        raise UserError(
+            f"DiscoGAN takes images of a power-of-two size from {SMALLEST_SIZE}, not {size}x{size}: set data.image_size"
+        )
     halvings = (size // BOTTOM_SIZE).bit_length() - 1
     return [base_channels * min(2**level, LARGEST_FACTOR) for level in range(halvings)]

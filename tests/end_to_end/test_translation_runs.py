@@ -79,7 +79,7 @@ def test_killed_and_resumed_equals_never_killed(model: str, tmp_path: Path) -> N
         (["model=pix2pix", "data=edges", "data.image_size=16"], r"num_layers=3 needs images of at least 24 pixels"),
         (["model=pix2pix", "data=edges", "data.image_size=28"], r"28x28 cannot be: set data\.image_size to a power"),
         (["model=cyclegan_small", "data=inverted", "data.image_size=30"], "a multiple of 4 pixels, at least 8, not 30"),
-        (["model=discogan_small", "data=inverted", "data.image_size=24"], "a power-of-two size from 8, not 24x24"),
+        (["model=discogan_small", "data=inverted", "data.image_size=24"], "a power-of-two size from 16, not 24x24"),
         (
             ["model=cyclegan", *COLORIZE_PHOTOS],
             r"model\.identity_weight=0\.5 compares images of 1 channels with such of 3: set it to 0",

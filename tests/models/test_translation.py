@@ -225,7 +225,7 @@ def test_a_batch_of_one_is_refused_where_batch_norm_sees_single_pixels() -> None
         "base_channels": 2,
         "bottleneck_channels": 2,
     }
-    shapes = {"image_shape": (1, 8, 8), "input_shape": (1, 8, 8)}
+    shapes = {"image_shape": (1, 16, 16), "input_shape": (1, 16, 16)}
     model = DiscoGAN(**{**SCALARS, **shapes, "generator": generator})
     model.check_batch_size(2)
     with pytest.raises(UserError, match=r"set data\.batch_size=2 or more"):

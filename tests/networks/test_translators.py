@@ -53,8 +53,10 @@ def test_padding_reflects() -> None:
     assert seen[0].std((2, 3)).max() < 1e-12
 
 
-@pytest.mark.parametrize("network", [ResidualTranslator, EncoderDecoder])
-@pytest.mark.parametrize("size", [8, 32])
+@pytest.mark.parametrize(
+    ("network", "size"),
+    [(ResidualTranslator, 8), (ResidualTranslator, 20), (EncoderDecoder, 16), (EncoderDecoder, 32)],
+)
 def test_translators_make_images_of_the_other_domain(network: type[Translator], size: int) -> None:
     torch.manual_seed(0)
     translator = network(square(1, size), square(3, size), base_channels=4)  # type: ignore[call-arg, arg-type]
@@ -111,13 +113,13 @@ def test_every_weight_of_discogans_networks_matters() -> None:
     assert without_gradient(discriminator, discriminator(output.detach()).logits) == []
 
 
-@pytest.mark.parametrize("size", [4, 24])
+@pytest.mark.parametrize("size", [8, 24])
 def test_discogan_refuses_other_sizes(size: int) -> None:
     for build in (
         lambda: EncoderDecoder(square(1, size), square(1, size)),
         lambda: DiscoDiscriminator(1, square(1, size)),
     ):
-        with pytest.raises(UserError, match=rf"power-of-two size from 8, not {size}x{size}: set data\.image_size"):
+        with pytest.raises(UserError, match=rf"power-of-two size from 16, not {size}x{size}: set data\.image_size"):
             build()
 
 

@@ -348,6 +348,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning.*")
     warnings.filterwarnings("ignore", module="torchmetrics.*")
     warnings.filterwarnings("ignore", message="The `srun` command is available")
+    # Schedules count iterations, and an optimizer may have no step in the first ones.
+    warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before")
 
 
 if __name__ == "__main__":

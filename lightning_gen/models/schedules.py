@@ -77,7 +77,10 @@ class ConstantThenLinear(LRScheduler):
         self, optimizer: Optimizer, total_iters: int, constant_share: float = 0.5, last_epoch: int = -1
     ) -> None:
         if total_iters < 1 or not 0 <= constant_share < 1:
-            raise ValueError("total_iters must be at least 1, constant_share in [0, 1)")
+            raise ValueError(
+                f"total_iters must be at least 1, not {total_iters} (configs take trainer.max_steps), and constant_share "
+                f"in [0, 1), not {constant_share}"
+            )
         self.total_iters = total_iters
         self.constant_share = constant_share
         super().__init__(optimizer, last_epoch)

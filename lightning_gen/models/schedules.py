@@ -78,7 +78,7 @@ class ConstantThenLinear(LRScheduler):
     ) -> None:
         if total_iters < 1 or not 0 <= constant_share < 1:
             raise ValueError(
-                f"total_iters must be at least 1, not {total_iters} (configs take trainer.max_steps), and constant_share "
+                f"total_iters must be at least 1, not {total_iters} (trainer.max_steps), and constant_share "
                 f"in [0, 1), not {constant_share}"
             )
         self.total_iters = total_iters

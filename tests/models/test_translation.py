@@ -26,7 +26,7 @@ def scalar(value: float) -> Tensor:
 def stepped(value: Tensor, loss: Tensor) -> float:
     """A number after one step of gradient descent."""
     (gradient,) = torch.autograd.grad(loss, value, retain_graph=True)
-    return float(value - LR * gradient)
+    return (value - LR * gradient).item()
 
 
 def test_pix2pix_takes_the_steps_of_the_paper() -> None:

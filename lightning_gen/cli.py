@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from lightning_gen.commands import boards, extractors, scores, studies, sweeps, walks
+from lightning_gen.commands import boards, extractors, scores, studies, sweeps, translation, walks
 from lightning_gen.commands.shared import (
     Device,
     Force,
@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 
 app.add_typer(scores.app)
+app.add_typer(translation.app)
 app.add_typer(boards.app)
 app.add_typer(studies.app)
 app.add_typer(sweeps.app)

@@ -13,12 +13,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
+from lightning_gen.callbacks.scores import check_scores
 from lightning_gen.configuration import compose_config
 from lightning_gen.data import ImageDataModule
 from lightning_gen.errors import UserError, first_line
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
-from lightning_gen.models.capabilities import Latents, Samples
+from lightning_gen.models.capabilities import Samples
 from lightning_gen.registry import construct
 from lightning_gen.seeds import make_rng
 from lightning_gen.tracking.run_directory import open_run
@@ -112,13 +113,7 @@ def load_evaluator(trained: Trained, data: ImageDataModule) -> Evaluator:
     if not trained.config["metrics"]:
         raise UserError(f"{trained.checkpoint} was trained without metrics: name them by metrics=NAME")
     evaluator = construct(trained.config["metrics"], Evaluator).to(trained.model.device)
-    classes = None if trained.model.label_law is None else len(trained.model.label_law)
-    evaluator.check(
-        data.image_shape,
-        len(data.split(evaluator.reference_split)),
-        classes,
-        walks=isinstance(trained.model, Latents),
-    )
+    check_scores(evaluator, trained.model, data)
     reference = data.reference_set(evaluator.reference_split, evaluator.num_reference)
     evaluator.set_reference(data.name, reference.images, reference.labels)
     return evaluator

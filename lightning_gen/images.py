@@ -12,6 +12,9 @@ from torch import Tensor
 
 from lightning_gen.files import atomic_path
 
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in brightness (ITU-R BT.601)."""
+
 
 def to_float(images: Tensor) -> Tensor:
     """Images from uint8 [0, 255] to float32 [-1, 1], any shape: ``x / 127.5 - 1``."""
@@ -40,6 +43,24 @@ def to_uint8(images: Tensor) -> Tensor:
     """
     levels = images.to(torch.float32).add(1.0).mul_(127.5).nan_to_num_(0.0)
     return levels.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def grey(images: Tensor) -> Tensor:
+    """Brightness (N, 1, H, W) of float images (N, C, H, W), in their range: ITU-R BT.601 for three channels."""
+    if images.shape[1] == 1:
+        return images
+    weights = images.new_tensor(LUMA)[None, :, None, None]
+    return (images * weights).sum(1, keepdim=True)
+
+
+def with_channels(images: Tensor, channels: int) -> Tensor:
+    """Float images (N, C, H, W) as (N, channels, H, W): grey ones repeated, colour ones turned `grey`.
+
+    Args:
+        images: grey or RGB.
+        channels: 1 or 3.
+    """
+    return grey(images) if channels == 1 else images.expand(-1, channels, -1, -1)
 
 
 def make_grid(images: Tensor, columns: int | None = None, padding: int = 1) -> Tensor:

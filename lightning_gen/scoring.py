@@ -17,7 +17,8 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
-from lightning_gen.callbacks.scores import evaluate_model
+from lightning_gen.callbacks.scores import check_samples, evaluate_model
+from lightning_gen.callbacks.translated import TranslationScoring
 from lightning_gen.configuration import compose_config, compose_data, config_dir
 from lightning_gen.data import ImageDataModule
 from lightning_gen.data.image_files import ImageFiles, is_image_collection
@@ -28,7 +29,7 @@ from lightning_gen.metrics.evaluator import Drawn, Evaluator, Source
 from lightning_gen.metrics.reference import ReferenceImages
 from lightning_gen.metrics.statistics import GaussianStatistics
 from lightning_gen.metrics.statistics_files import is_statistics_file, read_statistics, statistics_protocol
-from lightning_gen.models.capabilities import Latents, Samples
+from lightning_gen.models.capabilities import Samples, Translates
 from lightning_gen.registry import construct
 
 MISTAKE = "mistake.txt"
@@ -130,15 +131,17 @@ class Opened:
 
     Attributes:
         evaluator: on the device.
-        reference: images or statistics to compare with.
+        reference: images or statistics to compare with; None for a model that translates.
         trained: the model, or
         images: the images, that are scored.
+        translation: of a model that translates, what and against what.
     """
 
     evaluator: Evaluator
-    reference: ReferenceImages | StatisticsFile
+    reference: ReferenceImages | StatisticsFile | None
     trained: Trained | None = None
     images: ImageFiles | None = None
+    translation: TranslationScoring | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class StatisticsFile:
 def _score(job: ScoringJob, rank: int, world_size: int, device: str, progress: Progress) -> list[dict[str, Any]]:
     opened = _open(job, device)
     evaluator = opened.evaluator
-    number = evaluator.num_samples
+    number = opened.translation.num_translations if opened.translation else evaluator.num_samples
     options: dict[str, Any] = {
         "rank": rank,
         "world_size": world_size,
@@ -160,9 +163,14 @@ def _score(job: ScoringJob, rank: int, world_size: int, device: str, progress: P
     }
     if isinstance(opened.reference, StatisticsFile):
         evaluator.use_statistics(opened.reference.statistics, opened.reference.protocol)
-    else:
+    elif opened.reference is not None:
         evaluator.use_reference(opened.reference)
-    if opened.trained is not None:
+    if opened.translation is not None:
+        assert opened.trained is not None
+        opened.translation.prepare(opened.trained.model.device)
+        with opened.trained.model.evaluation():
+            scores = opened.translation.measure(opened.trained.model, **options)
+    elif opened.trained is not None:
         with opened.trained.model.evaluation():
             scores = evaluate_model(evaluator, opened.trained.model, **options)
     else:
@@ -184,18 +192,23 @@ def _open(job: ScoringJob, device: str) -> Opened:
 def _open_trained(job: ScoringJob, device: str) -> Opened:
     trained = load_trained(job.target, job.overrides, device)
     model = trained.model
-    if not isinstance(model, Samples):
+    if not isinstance(model, Samples | Translates):
         raise UserError(f"{type(model).__name__} cannot sample, so it cannot be scored")
     if not trained.config["metrics"]:
         raise UserError(f"{trained.checkpoint} was trained without metrics: name them by metrics=NAME")
     evaluator = construct(_configured(trained.config, job), Evaluator).to(model.device)
     data = load_data(trained)
+    if isinstance(model, Translates):
+        if job.against is not None:
+            raise UserError(f"{type(model).__name__} translates the images of its own set: leave --against out")
+        options = trained.config["callbacks"].get("scores") or {}
+        translation = TranslationScoring(evaluator, data, model, options.get("lpips"))
+        return Opened(evaluator, None, trained=trained, translation=translation)
     if job.against is None:
         reference: ReferenceImages | StatisticsFile = _of_set(data, evaluator)
     else:
         reference = _open_reference(job.against, evaluator, job.overrides)
-    classes = None if model.label_law is None else len(model.label_law)
-    _check(evaluator, data.image_shape, reference, classes, isinstance(model, Latents))
+    check_samples(evaluator, model, data.image_shape, *_known_of(reference))
     return Opened(evaluator, reference, trained=trained)
 
 
@@ -215,7 +228,8 @@ def _open_images(job: ScoringJob, device: str) -> Opened:
     }
     evaluator = construct(config, Evaluator).to(pick_device(device))
     reference = _open_reference(job.against, evaluator, job.overrides)
-    _check(evaluator, images.image_shape, reference, None, False)
+    size, parts = _known_of(reference)
+    evaluator.check(images.image_shape, size, reference_parts=parts, walks=False)
     return Opened(evaluator, reference, images=images)
 
 
@@ -294,16 +308,9 @@ def _is_path(against: str) -> bool:
     return True
 
 
-def _check(
-    evaluator: Evaluator,
-    image_shape: tuple[int, int, int],
-    reference: ReferenceImages | StatisticsFile,
-    classes: int | None,
-    walks: bool,
-) -> None:
-    parts = ("statistics",) if isinstance(reference, StatisticsFile) else None
-    size = None if isinstance(reference, StatisticsFile) else reference.size
-    evaluator.check(image_shape, size, classes, reference_parts=parts, walks=walks)
+def _known_of(reference: ReferenceImages | StatisticsFile) -> tuple[int | None, tuple[str, ...] | None]:
+    """Size and parts of a reference, as `Evaluator.check` takes them."""
+    return (None, ("statistics",)) if isinstance(reference, StatisticsFile) else (reference.size, None)
 
 
 def statistics_of(

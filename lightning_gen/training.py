@@ -24,13 +24,12 @@ from rich.table import Table
 from lightning_gen.callbacks.monitors import Throughput
 from lightning_gen.callbacks.preemption import Preemption
 from lightning_gen.callbacks.schedule import find_callback
-from lightning_gen.callbacks.scores import RecordKeeper
+from lightning_gen.callbacks.scores import RecordKeeper, check_scores
 from lightning_gen.configuration import PACKAGE, check_command_line, config_dir, to_plain
 from lightning_gen.data import ImageDataModule
 from lightning_gen.errors import UserError, first_line
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
-from lightning_gen.models.capabilities import Latents
 from lightning_gen.multirun import check_multirun, one_of_many
 from lightning_gen.registry import construct
 from lightning_gen.tracking.logs import KeepsRecord
@@ -209,10 +208,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     data.check()
     model.check_batch_size(data.batch_size)
     if evaluator is not None:
-        classes = None if model.label_law is None else len(model.label_law)
-        evaluator.check(
-            data.image_shape, len(data.split(evaluator.reference_split)), classes, walks=isinstance(model, Latents)
-        )
+        check_scores(evaluator, model, data)
     return Parts(data, model, evaluator)
 
 
@@ -335,7 +331,7 @@ def print_summary(record: Mapping[str, Any], run: RunDirectory) -> None:
         )
     table.add_row("files", str(run.path))
     for folder in (run.samples, run.interpolations):
-        newest = max(folder.glob("*.png"), default=None)
+        newest = max(folder.glob("*[0-9].png"), default=None)
         if newest is not None:
             table.add_row(folder.name, str(newest.relative_to(run.path)))
     Console().print(table)

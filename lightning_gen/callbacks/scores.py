@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -12,11 +12,13 @@ from torch import Tensor
 from lightning_gen.callbacks.pictures import slerp
 from lightning_gen.callbacks.schedule import EveryImages, find_callback
 from lightning_gen.callbacks.stall import StallWatchdog
+from lightning_gen.callbacks.translated import TranslationScoring
+from lightning_gen.data import ImageDataModule
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import Score
 from lightning_gen.metrics.evaluator import Drawn, Evaluator
 from lightning_gen.models import GenerativeModel
-from lightning_gen.models.capabilities import Latents, Samples
+from lightning_gen.models.capabilities import Latents, Samples, Translates
 from lightning_gen.tracking.logs import log_scalars
 from lightning_gen.tracking.run_directory import RunDirectory
 
@@ -89,6 +91,8 @@ class Scores(ScoringCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Move the extractor to the training device and have what is needed of the reference images at hand."""
         if not isinstance(pl_module, Samples):
+            if isinstance(pl_module, Translates):
+                raise UserError(f"{type(pl_module).__name__} is scored by its translations: set callbacks=translation")
             raise UserError(f"{type(pl_module).__name__} cannot sample, so it cannot be scored: set metrics=none")
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.evaluator.to(pl_module.device)
@@ -120,6 +124,46 @@ class RecordKeeper(Callback):
         if trainer.is_global_zero and scored > self._recorded:
             self._recorded = scored
             self.write()
+
+
+def check_scores(evaluator: Evaluator, model: GenerativeModel, data: ImageDataModule) -> None:
+    """Raise what would fail when a model is scored against its own set, before any training.
+
+    Raises:
+        UserError: see `Evaluator.check` and `TranslationScoring`.
+    """
+    if isinstance(model, Translates):
+        TranslationScoring(evaluator, data, model, lpips=False)
+    else:
+        check_samples(evaluator, model, data.image_shape, len(data.split(evaluator.reference_split)))
+
+
+def check_samples(
+    evaluator: Evaluator,
+    model: GenerativeModel,
+    image_shape: tuple[int, int, int],
+    reference_size: int | None,
+    reference_parts: Collection[str] | None = None,
+) -> None:
+    """Raise what would fail when a model's samples are scored.
+
+    Args:
+        evaluator: the protocol.
+        model: what will be scored.
+        image_shape: see `Evaluator.check`.
+        reference_size: see `Evaluator.check`.
+        reference_parts: see `Evaluator.check`.
+
+    Raises:
+        UserError: see `Evaluator.check`.
+    """
+    evaluator.check(
+        image_shape,
+        reference_size,
+        None if model.label_law is None else len(model.label_law),
+        reference_parts=reference_parts,
+        walks=isinstance(model, Latents),
+    )
 
 
 def evaluate_model(

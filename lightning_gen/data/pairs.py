@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
 
 from lightning_gen.data.batches import ImageBatch, PairBatch
 from lightning_gen.data.image_set import ImageSet, ImageSource
 from lightning_gen.data.loaders import Columns
 from lightning_gen.data.module import ImageDataModule
 from lightning_gen.errors import UserError
+
+
+class Canonical(NamedTuple):
+    """How images of a domain become those that the extractors and classifiers of the set know.
+
+    Attributes:
+        name: part of the protocol of scores that see them so.
+        apply: float images (N, C, H, W) in [-1, 1] to such.
+    """
+
+    name: str
+    apply: Callable[[Tensor], Tensor]
 
 
 class PairDataModule(ImageDataModule):
@@ -32,6 +48,20 @@ class PairDataModule(ImageDataModule):
     @abstractmethod
     def input_set(self, split: str, number: int | None = None) -> ImageSet:
         """The images of domain A, in order, as `reference_set` gives those of domain B."""
+
+    def domain_set(self, domain: str, split: str, number: int | None = None) -> ImageSet:
+        """The images of domain ``A`` or ``B``, in order."""
+        return (self.input_set if domain == "A" else self.reference_set)(split, number)
+
+    def domain_size(self, domain: str, split: str) -> int:
+        """How many images a split of domain ``A`` or ``B`` has, none of them read."""
+        del domain
+        return len(self.split(split))
+
+    def canonical(self, domain: str) -> Canonical | None:
+        """How images of domain ``A`` or ``B`` are shown to the extractors of scores; None for as they are."""
+        del domain
+        return None
 
     def check(self) -> None:
         """Raise UserError for what would fail in training."""
@@ -64,3 +94,7 @@ class UnpairedDataModule(PairDataModule):
     def input_set(self, split: str, number: int | None = None) -> ImageSet:
         """The images of domain A, in order."""
         return self.reference_set(f"{split}_a", number)
+
+    def domain_size(self, domain: str, split: str) -> int:
+        """How many images a split of domain ``A`` or ``B`` has, none of them read."""
+        return len(self.split(f"{split}_a" if domain == "A" else split))

@@ -77,7 +77,7 @@ def collect_pictures(
     left_out: list[Path] = []
     used = 0
     for folder in folders:
-        newest = {kind: max((folder / name).glob("*.png"), default=None) for name, kind in KINDS.items()}
+        newest = {kind: max((folder / name).glob("*[0-9].png"), default=None) for name, kind in KINDS.items()}
         if left_out:  # the room is used up: what follows is counted without being read
             left_out += [folder] if any(newest.values()) else []
             continue

@@ -12,10 +12,9 @@ from lightning_gen.data.sets.derived import (
     EdgesDataModule,
     InvertedDataModule,
     edges,
-    grey,
 )
 from lightning_gen.errors import UserError
-from lightning_gen.images import to_float, to_uint8
+from lightning_gen.images import grey, to_float, to_uint8
 
 DIGITS = {"_target_": "lightning_gen.data.sets.digits.DigitsDataModule", "data_dir": "unused"}
 
@@ -59,6 +58,7 @@ def test_edges_of_a_batch_are_those_of_its_own_augmented_images() -> None:
     )
     assert batch.labels_a is batch.labels_b
     assert data.class_names == tuple("0123456789")
+    assert data.canonical("B") is None
 
 
 def test_domains_of_the_inverted_set_share_no_image() -> None:
@@ -71,6 +71,13 @@ def test_domains_of_the_inverted_set_share_no_image() -> None:
     assert b.labels is not None
     assert source.labels is not None
     assert torch.equal(b.labels, source.labels[1::2])
+    negative = data.canonical("B")
+    assert negative is not None
+    assert torch.equal(to_uint8(negative.apply(to_float(b.images))), source.images[1::2])
+    assert data.canonical("A") is None
+    assert [data.domain_size(domain, "train") for domain in "AB"] == [719, 718]
+    assert torch.equal(data.domain_set("A", "train", 5).images, a.images[:5])
+    assert not data.paired
     batch = first_batch(data)
     assert batch.images_a.mean() < 0 < batch.images_b.mean()
     assert (len(data.split("test")), len(data.split("test_a"))) == (180, 180)

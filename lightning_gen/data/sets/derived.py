@@ -14,13 +14,10 @@ from lightning_gen.data.batches import PairBatch
 from lightning_gen.data.image_set import ImageSet, ImageSource
 from lightning_gen.data.loaders import Columns
 from lightning_gen.data.module import ImageDataModule
-from lightning_gen.data.pairs import PairDataModule, UnpairedDataModule
+from lightning_gen.data.pairs import Canonical, PairDataModule, UnpairedDataModule
 from lightning_gen.errors import UserError
-from lightning_gen.images import to_float, to_uint8
+from lightning_gen.images import grey, to_float, to_uint8
 from lightning_gen.registry import construct
-
-LUMA = (0.299, 0.587, 0.114)
-"""Weights of red, green and blue in brightness (ITU-R BT.601)."""
 
 
 class DerivedDataModule(ImageDataModule):
@@ -122,13 +119,9 @@ class InvertedDataModule(DerivedDataModule, UnpairedDataModule):
         half = everything.subset(torch.arange(1, len(everything), 2))
         return ImageSet(255 - half.images, half.labels)
 
-
-def grey(images: Tensor) -> Tensor:
-    """Brightness (N, 1, H, W) of images (N, C, H, W), in their range: ITU-R BT.601 for three channels."""
-    if images.shape[1] == 1:
-        return images
-    weights = images.new_tensor(LUMA)[None, :, None, None]
-    return (images * weights).sum(1, keepdim=True)
+    def canonical(self, domain: str) -> Canonical | None:
+        """The images of domain B are inverted back."""
+        return Canonical("negative", torch.neg) if domain == "B" else None
 
 
 def edges(images: Tensor) -> Tensor:

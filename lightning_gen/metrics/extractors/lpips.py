@@ -12,10 +12,12 @@ from torch.nn import functional
 from lightning_gen.errors import UserError, first_line
 from lightning_gen.images import as_float
 from lightning_gen.metrics.extractors.base import FeatureExtractor, Features, extractors, sha256_of_file
-from lightning_gen.metrics.extractors.published import published_weights
+from lightning_gen.metrics.extractors.published import published_weights, weights_folder
 
 BACKBONE_URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
 LINEAR_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-vgg16-lpips.pth"
+LINEAR_FILE, BACKBONE_FILE = "weights-vgg16-lpips.pth", "vgg16-397923af.pth"
+"""Their names in `weights_folder`."""
 CHANNELS = (64, 128, 256, 512, 512)
 ENDS = (4, 9, 16, 23, 30)
 """Behind which of VGG-16's layers the five maps are taken: the last ReLU before each pooling."""
@@ -53,8 +55,8 @@ class LPIPSExtractor(FeatureExtractor):
 
         if size < 32:
             raise UserError(f"metrics.extractor.size must be at least 32, not {size}")
-        linear_file = published_weights(LINEAR_URL, "", "weights-vgg16-lpips.pth", "LPIPS", weights)
-        backbone_file = published_weights(BACKBONE_URL, "397923af", "vgg16-397923af.pth", "VGG-16", backbone)
+        linear_file = published_weights(LINEAR_URL, "", LINEAR_FILE, "LPIPS", weights)
+        backbone_file = published_weights(BACKBONE_URL, "397923af", BACKBONE_FILE, "VGG-16", backbone)
         self.size = size
         self.layers = vgg16(init_weights=False).features[: ENDS[-1]]
         state = _load(backbone_file)
@@ -104,6 +106,11 @@ class LPIPSExtractor(FeatureExtractor):
         if min(images.shape[-2:]) > self.size:
             return functional.interpolate(images, (self.size, self.size), mode="area")
         return functional.interpolate(images, (self.size, self.size), mode="bilinear", align_corners=False)
+
+
+def lpips_at_hand() -> bool:
+    """Whether the published weights are in `weights_folder`, so that nothing has to be downloaded."""
+    return all((weights_folder() / name).is_file() for name in (LINEAR_FILE, BACKBONE_FILE))
 
 
 def _load(path: Path) -> dict[str, Tensor]:

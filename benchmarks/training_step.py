@@ -1,10 +1,12 @@
 """Images a second of GAN training: the Lightning run against hand-written loops.
 
     python benchmarks/training_step.py [--models dcgan wgan_gp sngan] [--base-channels 64] [--rounds 5] [--compile] ...
+    python benchmarks/training_step.py --models pix2pix cyclegan [--image-size 256] [--batch-size 1] ...
 
-Both sides train the same networks with the same optimizers, moving average, batches and images, and alternate in one
-process; the Lightning side has the monitors and the progress bar of a real run. Both give the generator the fake images
-of the last discriminator step. Prints the medians and the median of the ratios of each round.
+Both sides train the same networks with the same optimizers, moving average (pix2pix and CycleGAN without one, as in
+their experiments), batches and images, and alternate in one process; the Lightning side has the monitors and the
+progress bar of a real run. Both give the generator the fake images of the last discriminator step. Prints the medians
+and the median of the ratios of each round.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu, softplus
+from translation_loops import LOOPS, Batches, build, translation_config
 
 from lightning_gen.callbacks.monitors import Throughput
 from lightning_gen.callbacks.progress import TrainingProgress
 from lightning_gen.configuration import compose_config
+from lightning_gen.data import ImageDataModule
 from lightning_gen.data.sets.digits import DigitsDataModule
 from lightning_gen.models import GenerativeModel
 from lightning_gen.registry import construct
@@ -98,9 +102,21 @@ class Clock(pl.Callback):
             self.started, self.seconds = (now, 0.0) if trainer.global_step == WARMUP else (0.0, now - self.started)
 
 
-def time_lightning(name: str, arguments: argparse.Namespace, data: DigitsDataModule, device: torch.device) -> float:
+def make_translation(name: str, arguments: argparse.Namespace) -> tuple[GenerativeModel, ImageDataModule]:
+    """The same of a model that translates, with its data."""
+    overrides = [
+        f"model.{network}.base_channels={arguments.base_channels}" for network in ("generator", "discriminator")
+    ]
+    config = translation_config(name, arguments.image_size, arguments.batch_size, *overrides)
+    return build(config)
+
+
+def time_lightning(name: str, arguments: argparse.Namespace, data: ImageDataModule, device: torch.device) -> float:
     """Seconds of ``iterations`` under the trainer."""
-    model = make_model(name, arguments.base_channels, data)
+    if isinstance(data, DigitsDataModule):
+        model = make_model(name, arguments.base_channels, data)
+    else:
+        model, data = make_translation(name, arguments)
     if arguments.compile:
         model.compile_networks()
     options = {
@@ -120,8 +136,10 @@ def time_lightning(name: str, arguments: argparse.Namespace, data: DigitsDataMod
     return clock.seconds
 
 
-def time_hand_written(name: str, arguments: argparse.Namespace, data: DigitsDataModule, device: torch.device) -> float:
+def time_hand_written(name: str, arguments: argparse.Namespace, data: ImageDataModule, device: torch.device) -> float:
     """Seconds of ``iterations`` of a plain PyTorch loop."""
+    if not isinstance(data, DigitsDataModule):
+        return time_hand_written_translation(name, arguments, device)
     recipe = RECIPES[name]
     model = make_model(name, arguments.base_channels, data).to(device)
     generator: nn.Module = model.generator  # type: ignore[assignment]
@@ -170,6 +188,26 @@ def time_hand_written(name: str, arguments: argparse.Namespace, data: DigitsData
     return time.perf_counter() - started
 
 
+def time_hand_written_translation(name: str, arguments: argparse.Namespace, device: torch.device) -> float:
+    """The same of pix2pix or CycleGAN."""
+    model, data = make_translation(name, arguments)
+    model.to(device)
+    if arguments.compile:
+        model.compile_networks()
+    batches = Batches(name, data, device)
+    iterate = LOOPS[name](
+        model, RATES, torch.autocast(device.type, torch.bfloat16, enabled=arguments.precision == "bf16")
+    )
+    started = 0.0
+    for iteration in range(WARMUP + arguments.iterations):
+        if iteration == WARMUP:
+            synchronize(device)
+            started = time.perf_counter()
+        iterate(*batches[iteration])
+    synchronize(device)
+    return time.perf_counter() - started
+
+
 def synchronize(device: torch.device) -> None:
     """Wait for a GPU."""
     if device.type == "cuda":
@@ -178,8 +216,12 @@ def synchronize(device: torch.device) -> None:
 
 def compare(name: str, arguments: argparse.Namespace, device: torch.device) -> None:
     """Alternate the two sides and print the ratio."""
-    batch_size = BATCH_SIZE * RECIPES[name].steps
-    data = construct({**compose_config([])["data"], "batch_size": batch_size}, DigitsDataModule)
+    if name in LOOPS:
+        batch_size, what = arguments.batch_size, f"{arguments.batch_size} of {arguments.image_size} pixels"
+        _, data = make_translation(name, arguments)
+    else:
+        batch_size, what = BATCH_SIZE * RECIPES[name].steps, f"{RECIPES[name].steps} x {BATCH_SIZE} images"
+        data = construct({**compose_config([])["data"], "batch_size": batch_size}, DigitsDataModule)
     images = arguments.iterations * batch_size
     rows = []
     for round_number in range(arguments.rounds):
@@ -192,8 +234,8 @@ def compare(name: str, arguments: argparse.Namespace, device: torch.device) -> N
     ratio = statistics.median(one / other for one, other in rows)
     print(
         f"{name}, {device.type} {arguments.precision}{' compiled' if arguments.compile else ''}, "
-        f"{arguments.base_channels} base channels, {RECIPES[name].steps} x {BATCH_SIZE} images: lightning_gen "
-        f"{ours:.0f} images/s, hand-written {plain:.0f} images/s, ratio {ratio:.3f} "
+        f"{arguments.base_channels} base channels, {what}: lightning_gen "
+        f"{ours:.4g} images/s, hand-written {plain:.4g} images/s, ratio {ratio:.3f} "
         f"(rounds: {', '.join(f'{one / other:.3f}' for one, other in rows)})",
         flush=True,
     )
@@ -202,8 +244,10 @@ def compare(name: str, arguments: argparse.Namespace, device: torch.device) -> N
 def main() -> None:
     """Compare the models one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--models", nargs="+", choices=[*RECIPES, *LOOPS], default=list(RECIPES))
     parser.add_argument("--base-channels", type=int, default=64)
+    parser.add_argument("--image-size", type=int, default=256, help="of pix2pix and cyclegan")
+    parser.add_argument("--batch-size", type=int, default=1, help="of pix2pix and cyclegan")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--iterations", type=int, default=60)
     parser.add_argument("--compile", action="store_true")

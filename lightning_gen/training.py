@@ -222,6 +222,7 @@ def build_model(config: Mapping[str, Any], data: ImageDataModule) -> GenerativeM
         label_law=data.label_law,
         labelled_per_class=data.labelled_per_class,
         input_shape=getattr(data, "input_shape", None),
+        paired=getattr(data, "paired", None),
     )
     model.seed = config["seed"]
     if config["ema"]:
@@ -343,6 +344,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning.*")
     warnings.filterwarnings("ignore", module="torchmetrics.*")
     warnings.filterwarnings("ignore", message="The `srun` command is available")
+    # Schedules count iterations, and an optimizer may have no step in the first ones.
+    warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ GROUPS = [
     if file.stem != "default" and not file.stem.startswith("_")
 ]
 NEEDS = {
-    **dict.fromkeys(("data=image_folder", "data=huggingface", "data=paired", "data=unpaired"), "data.path"),
+    **{
+        f"data={name}": "data.path" for name in ("image_folder", "huggingface", "paired", "unpaired", "unpaired_halves")
+    },
     "metrics=trained": "metrics.extractor.weights",
 }
 """Options with a key that has no default."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -56,15 +57,15 @@ class LossMonitor(Callback):
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        names = list(pending[0][1])
-        losses = torch.stack([torch.stack([losses[name] for name in names]) for _, losses in pending]).float().cpu()
-        for (iteration, _), values in zip(pending, losses, strict=True):
-            for name, value in zip(names, values.tolist(), strict=True):
-                if not torch.isfinite(torch.tensor(value)):
-                    good = self.run.last_checkpoint
-                    remedy = f"the last good checkpoint is {good}" if good.exists() else "no checkpoint was written yet"
-                    raise UserError(f"{name} is {value} at iteration {iteration}: training stopped; {remedy}")
-        self.latest = dict(zip(names, losses[-1].tolist(), strict=True))
+        places = [(iteration, name) for iteration, losses in pending for name in losses]
+        values = torch.stack([loss for _, losses in pending for loss in losses.values()]).float().cpu()
+        for (iteration, name), value in zip(places, values.tolist(), strict=True):
+            if not math.isfinite(value):
+                good = self.run.last_checkpoint
+                remedy = f"the last good checkpoint is {good}" if good.exists() else "no checkpoint was written yet"
+                raise UserError(f"{name} is {value} at iteration {iteration}: training stopped; {remedy}")
+            # Some models have losses that only some iterations compute.
+            self.latest[name] = value
 
 
 class Throughput(Callback):

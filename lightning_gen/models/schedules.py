@@ -56,3 +56,37 @@ class RateAndMomentumSchedule(LRScheduler):
         share = min(self.last_epoch / self.momentum_iterations, 1.0)
         for group, base in zip(self.optimizer.param_groups, self.base_momenta, strict=True):
             group["momentum"] = base + share * (self.final_momentum - base)
+
+
+class ConstantThenLinear(LRScheduler):
+    """A learning rate that stays and then falls linearly to zero (Zhu et al. 2017, section 4).
+
+    After t of T iterations the rate is ``lr * min(1, (T - t) / (T - constant_share * T))``, and 0 after all T.
+
+    Args:
+        optimizer: any.
+        total_iters: T.
+        constant_share: share of the iterations, in [0, 1), in which the rate stays.
+        last_epoch: iterations so far, -1 before the first.
+
+    Raises:
+        ValueError: numbers out of range.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, total_iters: int, constant_share: float = 0.5, last_epoch: int = -1
+    ) -> None:
+        if total_iters < 1 or not 0 <= constant_share < 1:
+            raise ValueError(
+                f"total_iters must be at least 1, not {total_iters} (trainer.max_steps), and constant_share "
+                f"in [0, 1), not {constant_share}"
+            )
+        self.total_iters = total_iters
+        self.constant_share = constant_share
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of the parameter groups after ``last_epoch`` iterations."""
+        left = max(0, self.total_iters - self.last_epoch)
+        share = min(1.0, left / (self.total_iters * (1 - self.constant_share)))
+        return [base * share for base in self.base_lrs]

@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from lightning_gen.data import ImageDataModule
+from lightning_gen.errors import UserError
 from lightning_gen.models.base import GenerativeModel
-from lightning_gen.models.capabilities import Latents, Samples
+from lightning_gen.models.capabilities import Latents, Samples, Translates
 from lightning_gen.models.gan import GAN
+from lightning_gen.models.translation import TranslationModel
 from lightning_gen.registry import construct
 from lightning_gen.training import build_model
-from tests.models.tiny import EVERY_MODEL, tiny_config
+from tests.models.tiny import EVERY_MODEL, SAMPLING, TRANSLATING, tiny_config
 
 State = dict[str, torch.Tensor]
 
@@ -47,30 +49,42 @@ def same(one: State, other: State) -> bool:
     return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
+def players(model: GenerativeModel) -> tuple[list[nn.Module], list[nn.Module]]:
+    """Discriminators and generators."""
+    if isinstance(model, TranslationModel):
+        return list(model.discriminators()), list(model.generators())
+    assert isinstance(model, GAN)
+    return [model.discriminator], [model.generator]
+
+
 @pytest.mark.parametrize("name", EVERY_MODEL)
 def test_each_step_changes_its_own_network_and_nothing_of_the_other(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = build(name)
-    assert isinstance(model, GAN)
+    discriminators, generators = players(model)
     seen: dict[str, list[tuple[bool, bool]]] = {"discriminator_step": [], "generator_step": []}
     for step in seen:
         original = getattr(model, step)
 
         def watched(*arguments: Any, step: str = step, original: Any = original) -> Any:
-            own, other = (model.discriminator, model.generator)[:: 1 if step == "discriminator_step" else -1]
-            own_before, other_before = state(own), state(other, model.average)
+            own, others = (discriminators, generators)[:: 1 if step == "discriminator_step" else -1]
+            own_before, others_before = [state(network) for network in own], state(*others, model.average)
             result = original(*arguments)
-            seen[step].append((same(own_before, state(own)), same(other_before, state(other, model.average))))
+            unchanged = [same(before, state(network)) for before, network in zip(own_before, own, strict=True)]
+            assert len(set(unchanged)) == 1, "all networks of a kind take the step"
+            seen[step].append((unchanged[0], same(others_before, state(*others, model.average))))
             return result
 
         monkeypatch.setattr(model, step, watched)
     trainer = fit(model, data, 2)
-    assert seen["discriminator_step"] == [(False, True)] * (2 * model.discriminator_steps)
-    assert seen["generator_step"] == [(False, True)] * 2
+    steps = {"discriminator_step": 2 * getattr(model, "discriminator_steps", 1), "generator_step": 2}
+    if name == "discogan":
+        steps = {"discriminator_step": 1, "generator_step": 1}
+    assert seen == {step: [(False, True)] * number for step, number in steps.items()}
     assert trainer.global_step == model.iteration == 2
     assert model.images_seen == 2 * data.batch_size
 
 
-@pytest.mark.parametrize("name", EVERY_MODEL)
+@pytest.mark.parametrize("name", SAMPLING)
 def test_samples_are_images_and_come_from_the_generator_handed_in(name: str) -> None:
     model, data = build(name)
     assert isinstance(model, Samples)
@@ -84,6 +98,32 @@ def test_samples_are_images_and_come_from_the_generator_handed_in(name: str) -> 
     with model.evaluation():
         single = model.sample(3, generator=torch.Generator().manual_seed(5))
     assert torch.equal(single, draws[0]), "evaluation changes nothing"
+
+
+@pytest.mark.parametrize("name", TRANSLATING)
+def test_translations_are_images_of_the_other_domain_and_come_from_the_generator_handed_in(name: str) -> None:
+    model, data = build(name)
+    assert isinstance(model, Translates)
+    assert model.directions[0] == "AtoB"
+    assert model.domain_shapes == {"A": data.input_shape, "B": data.image_shape}  # type: ignore[attr-defined]
+    fit(model, data, 1)
+    for direction in model.directions:
+        source, target = direction.split("to")
+        size = 2 * model.size_multiple
+        images = torch.rand(4, model.domain_shapes[source][0], size, size) * 2 - 1
+        torch.manual_seed(0)
+        with model.evaluation():
+            draws = [model.translate(images, direction, generator=torch.Generator().manual_seed(5)) for _ in range(2)]
+            parts_rng = torch.Generator().manual_seed(5)
+            parts = [model.translate(part, direction, generator=parts_rng) for part in images.split([1, 3])]
+        assert draws[0].shape == (4, model.domain_shapes[target][0], size, size)
+        assert draws[0].abs().max() <= 1
+        assert torch.equal(draws[0], draws[1])
+        torch.testing.assert_close(torch.cat(parts), draws[0], rtol=0, atol=1e-5)
+        assert torch.initial_seed() == 0
+        torch.testing.assert_close(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(0)))
+    with pytest.raises(UserError, match="translates in the direction AtoB"):
+        model.translate(images, "BtoC", generator=torch.Generator())
 
 
 @pytest.mark.parametrize("name", EVERY_MODEL)

@@ -8,7 +8,12 @@ import pytest
 import torch
 
 from lightning_gen.configuration import compose_config
+from lightning_gen.models.cyclegan import CycleGAN
+from lightning_gen.models.discogan import DiscoGAN
 from lightning_gen.models.gan import GAN
+from lightning_gen.models.pix2pix import Pix2Pix
+from lightning_gen.models.translation import TranslationModel
+from lightning_gen.networks.unet_translator import TranslatorBatchNorm, UNetTranslator
 from lightning_gen.registry import construct
 from tests.models.small import fit
 
@@ -84,3 +89,57 @@ def test_rate_and_momentum_of_2014() -> None:
     groups = [optimizer.param_groups[0] for optimizer in fit(model, 3).optimizers]
     assert [group["momentum"] for group in groups] == pytest.approx([0.5 + 0.2 * 3 / 125_000] * 2)
     assert [group["lr"] for group in groups] == pytest.approx([0.1 / 1.000004**3] * 2)
+
+
+def translation(name: str, size: int, *overrides: str) -> TranslationModel:
+    """A model for colour images of that size, without memory for its weights."""
+    spec: dict[str, Any] = dict(compose_config([f"model={name}", "trainer.max_steps=200", *overrides])["model"])
+    shape = (3, size, size)
+    with torch.device("meta"):
+        return construct(spec, TranslationModel, image_shape=shape, input_shape=shape)
+
+
+def test_translation_configs_have_their_papers_networks() -> None:
+    assert translation("pix2pix", 256).parameter_counts() == {"generator": 54_413_955, "discriminator": 2_768_705}
+    nine, six, patches = 11_378_179, 7_837_699, 2_764_737
+    for size, blocks in ((256, nine), (128, six)):
+        counts = translation("cyclegan", size).parameter_counts()
+        assert list(counts.values()) == [blocks, blocks, patches, patches]
+    assert translation("discogan", 64).generator_ab.size_multiple == 16  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("name", "decay"), [("pix2pix", 0), ("cyclegan", 0), ("discogan", 1e-5)])
+def test_translation_configs_have_their_papers_optimizers(name: str, decay: float) -> None:
+    optimizers, schedules = translation(name, 64).configure_optimizers()  # type: ignore[misc]
+    for optimizer in optimizers:
+        assert isinstance(optimizer, torch.optim.Adam)
+        group = optimizer.param_groups[0]
+        assert (group["lr"], tuple(group["betas"]), group["weight_decay"]) == (2e-4, (0.5, 0.999), decay)
+    if name == "discogan":
+        assert not schedules
+        return
+    assert len(schedules) == 2
+    rates = []
+    for _ in range(201):
+        rates.append(optimizers[0].param_groups[0]["lr"])
+        for each in (*optimizers, *schedules):
+            each.step()
+    assert [rates[number] for number in (0, 100, 150, 200)] == pytest.approx([2e-4, 2e-4, 1e-4, 0])
+
+
+def test_translation_configs_have_their_papers_weights() -> None:
+    pix2pix = translation("pix2pix", 64)
+    assert isinstance(pix2pix, Pix2Pix)
+    assert (pix2pix.l1_weight, pix2pix.conditional) == (100, True)
+    unet = pix2pix.generator
+    assert isinstance(unet, UNetTranslator)
+    assert (unet.dropout_blocks, unet.test_dropout) == (3, True)
+    assert {module.test_statistics for module in unet.modules() if isinstance(module, TranslatorBatchNorm)} == {"image"}
+    cyclegan = translation("cyclegan", 64)
+    assert isinstance(cyclegan, CycleGAN)
+    assert (cyclegan.cycle_weight, cyclegan.identity_weight, cyclegan.pools["A"].size) == (10, 0.5, 50)
+    discogan = translation("discogan", 64)
+    assert isinstance(discogan, DiscoGAN)
+    assert (discogan.adversarial_weight, discogan.feature_weight, discogan.discriminator_every) == (0.1, 0.9, 3)
+    rates = (discogan.starting_rate, discogan.final_rate, discogan.starting_iterations)
+    assert rates == (0.01, 0.5, 10_000)

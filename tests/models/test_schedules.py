@@ -88,3 +88,25 @@ def test_mistakes_in_a_schedule_are_one_line(spec: dict[str, Any], message: str)
     with pytest.raises(UserError, match=message) as caught:
         build(spec)
     assert "\n" not in str(caught.value)
+
+
+def test_a_rate_that_stays_and_then_falls_to_zero() -> None:
+    """Of 10 iterations the first 6 at the full rate, then a quarter of it less in each; 0 after the end."""
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    schedule = build_schedule(
+        {"schedule": {"name": "ConstantThenLinear", "total_iters": 10, "constant_share": 0.6}}, optimizer
+    )
+    assert schedule is not None
+    rates = []
+    for _ in range(12):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0.4] * 7 + [0.3, 0.2, 0.1, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("options", [{"total_iters": 0}, {"total_iters": 10, "constant_share": 1.0}])
+def test_a_fall_without_iterations_is_refused(options: dict[str, float]) -> None:
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    with pytest.raises(UserError, match="total_iters must be at least 1"):
+        build_schedule({"schedule": {"name": "ConstantThenLinear", **options}}, optimizer)

@@ -7,7 +7,7 @@ live on the CPU whatever the model's device.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -89,12 +89,22 @@ class Translates(Protocol):
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """Models that score images by their probability."""
+    """Models that score images by their probability.
+
+    Attributes:
+        likelihood_is_exact: whether `bits_per_dim` is the model's own, or an upper bound.
+        likelihood_settings: JSON-able: what it depends on beside the weights (the law of the pixels, importance
+            samples, ...), part of the protocol of every score made of it.
+    """
 
     likelihood_is_exact: bool
 
-    def bits_per_dim(self, images: Tensor) -> Tensor:
-        """Bits per dimension (N,), exact or an upper bound as ``likelihood_is_exact`` says."""
+    @property
+    def likelihood_settings(self) -> Mapping[str, Any]:
+        """See above."""
+
+    def bits_per_dim(self, images: Tensor, labels: Tensor | None = None, *, generator: torch.Generator) -> Tensor:
+        """Bits per dimension (N,): -log2 p(x) / (C H W). The generator is that of the noise in it, if there is some."""
 
 
 @runtime_checkable

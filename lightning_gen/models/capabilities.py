@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from lightning_gen.models.latent_mixture import LatentMixture
 from lightning_gen.models.latents import Code
 
 
@@ -59,8 +60,35 @@ class Truncates(Samples, Protocol):
 class Reconstructs(Protocol):
     """Models that encode images and decode them again."""
 
-    def reconstruct(self, images: Tensor) -> Tensor:
-        """Reconstructions (N, C, H, W) of images (N, C, H, W)."""
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Reconstructions (N, C, H, W) of images (N, C, H, W) and, for a conditional model, labels (N,)."""
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Models that have a vector for every image."""
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Vectors (N, D) of images (N, C, H, W) and, for a conditional model, labels (N,)."""
+
+
+@runtime_checkable
+class HasPosterior(Encodes, Protocol):
+    """Models with a diagonal normal law of latents for every image, whose means `encode` returns."""
+
+    def posterior(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Means and logarithms of variances, each (N, D)."""
+
+
+@runtime_checkable
+class FitsLatents(Latents, Encodes, Protocol):
+    """Models that can draw latents from a mixture fitted to what `encode` returns of training images.
+
+    Attributes:
+        mixture: None for a model that draws them from elsewhere.
+    """
+
+    mixture: LatentMixture | None
 
 
 @runtime_checkable

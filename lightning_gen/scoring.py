@@ -17,6 +17,7 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
+from lightning_gen.callbacks.likelihood import LikelihoodProtocol, likelihood_protocol
 from lightning_gen.callbacks.scores import evaluate_model
 from lightning_gen.configuration import compose_config, compose_data, config_dir
 from lightning_gen.data import ImageDataModule
@@ -133,12 +134,14 @@ class Opened:
         reference: images or statistics to compare with.
         trained: the model, or
         images: the images, that are scored.
+        likelihood: how held-out images are scored too, as in the model's run; None where they were not.
     """
 
     evaluator: Evaluator
     reference: ReferenceImages | StatisticsFile
     trained: Trained | None = None
     images: ImageFiles | None = None
+    likelihood: LikelihoodProtocol | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,8 @@ def _score(job: ScoringJob, rank: int, world_size: int, device: str, progress: P
     if opened.trained is not None:
         with opened.trained.model.evaluation():
             scores = evaluate_model(evaluator, opened.trained.model, **options)
+            if opened.likelihood is not None:
+                scores += opened.likelihood.measure(opened.trained.model, rank, world_size)
     else:
         assert opened.images is not None
         images = opened.images
@@ -196,7 +201,10 @@ def _open_trained(job: ScoringJob, device: str) -> Opened:
         reference = _open_reference(job.against, evaluator, job.overrides)
     classes = None if model.label_law is None else len(model.label_law)
     _check(evaluator, data.image_shape, reference, classes, isinstance(model, Latents))
-    return Opened(evaluator, reference, trained=trained)
+    likelihood = None
+    if trained.config["callbacks"].get("likelihood") and job.against is None and not job.metrics:
+        likelihood = likelihood_protocol(data, trained.config["callbacks"]["likelihood"])
+    return Opened(evaluator, reference, trained=trained, likelihood=likelihood)
 
 
 def _open_images(job: ScoringJob, device: str) -> Opened:

@@ -45,7 +45,7 @@ class LatentMixture(nn.Module):
         self.register_buffer("weights", torch.full((components,), 1 / components, dtype=torch.float64))
         self.register_buffer("means", torch.zeros(components, dim))
         self.register_buffer("factors", torch.eye(dim).repeat(components, 1, 1))
-        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.int64))
 
     def fit(self, codes: Tensor) -> None:
         """Fit to codes (N, D).
@@ -70,7 +70,7 @@ class LatentMixture(nn.Module):
         self.weights.copy_(torch.from_numpy(found.weights_))
         self.means.copy_(torch.from_numpy(found.means_))
         self.factors.copy_(torch.linalg.cholesky(torch.from_numpy(found.covariances_)))
-        self.fitted.fill_(True)
+        self.fitted.fill_(1)
 
     def sample(self, number: int, *, generator: torch.Generator) -> Tensor:
         """Latents (number, D) on the mixture's device, drawn from a generator of any device."""

@@ -5,20 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_gen.configuration import compose_config, config_dir
+from lightning_gen.models import GenerativeModel
+from lightning_gen.models.capabilities import Samples
+from lightning_gen.models.gan import GAN
+from lightning_gen.registry import resolve
 
 WIDTHS = ["model.generator.base_channels=4", "model.discriminator.base_channels=4"]
 
 SEVERAL_STEPS = [*WIDTHS, "model.generator_batch_size=16", "data.batch_size=40"]
 MLP = ["model.generator.hidden=[24,16]", "model.discriminator.units=8"]
 
+HIDDEN = ["model.encoder.hidden=[12]", "model.decoder.hidden=[12]"]
+CONV = [f"model.{network}.{key}" for network in ("encoder", "decoder") for key in ("base_channels=2", "hidden=8")]
+FEW_SAMPLES = ["model.importance_samples=2", "model.mixture={components:2,num_images:64}"]
+
 TINY: dict[str, list[str]] = {
     "acgan": WIDTHS,
+    "autoencoder": [*CONV, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
+    "beta_vae": [*CONV, *FEW_SAMPLES],
     "biggan": [*WIDTHS, "data.batch_size=16", "model.latent_dim=8", "model.generator.embedding_dim=4"],
     "biggan_cifar": [*WIDTHS, "data.batch_size=32", "model.latent_dim=8"],
     "cdcgan": WIDTHS,
     "cgan": [*MLP, "model.generator.label_units=8", "model.discriminator.label_units=4"],
+    "cvae": [*HIDDEN, *FEW_SAMPLES],
     "dcgan": WIDTHS,
     "dcgan_small": WIDTHS,
+    "denoising_autoencoder": [*HIDDEN, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
     "dragan": WIDTHS,
     "gan": MLP,
     "improved_gan": WIDTHS,
@@ -36,6 +48,9 @@ TINY: dict[str, list[str]] = {
     ],
     "sgan_conv": [*WIDTHS, "data.labelled_per_class=5"],
     "sngan": SEVERAL_STEPS,
+    "vae": [*CONV, *FEW_SAMPLES],
+    "vae_mlp": [*HIDDEN, *FEW_SAMPLES, "model.sampler=mixture"],
+    "vae_resnet": ["model.encoder.base_channels=2", "model.decoder.base_channels=2", *FEW_SAMPLES],
     "wgan": [*WIDTHS, "data.batch_size=40"],
     "wgan_gp": [*WIDTHS, "data.batch_size=40"],
     "wgan_gp_resnet": SEVERAL_STEPS,
@@ -48,6 +63,18 @@ EVERY_MODEL = sorted(
     if path.stem == "dcgan_small" or not path.stem.endswith("_small")
 )
 """All but the narrow variants, which are the same networks."""
+
+
+def _class_of(name: str) -> type[GenerativeModel]:
+    target = compose_config([f"model={name}", *TINY[name]])["model"]["_target_"]
+    return resolve(target, GenerativeModel)  # type: ignore[type-abstract]
+
+
+_CLASSES = {name: _class_of(name) for name in EVERY_MODEL}
+
+GANS = [name for name, found in _CLASSES.items() if issubclass(found, GAN)]
+SAMPLERS = [name for name, found in _CLASSES.items() if issubclass(found, Samples)]
+"""Those that make images by themselves."""
 
 
 def tiny_config(model: str, *overrides: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
 
-RELATIVE_FLOOR = 1e-3
+RELATIVE_FLOOR = 1e-4
 """Added to the variances of each component, as a part of the codes' mean variance."""
 
 

@@ -51,6 +51,15 @@ TINY: dict[str, list[str]] = {
     "vae": [*CONV, *FEW_SAMPLES],
     "vae_mlp": [*HIDDEN, *FEW_SAMPLES, "model.sampler=mixture"],
     "vae_resnet": ["model.encoder.base_channels=2", "model.decoder.base_channels=2", *FEW_SAMPLES],
+    "vqvae": [
+        "model.num_codes=16",
+        "model.code_dim=3",
+        *(
+            f"model.{network}.{key}=4"
+            for network in ("encoder", "decoder")
+            for key in ("channels", "residual_channels")
+        ),
+    ],
     "wgan": [*WIDTHS, "data.batch_size=40"],
     "wgan_gp": [*WIDTHS, "data.batch_size=40"],
     "wgan_gp_resnet": SEVERAL_STEPS,

@@ -36,6 +36,7 @@ TINY: dict[str, list[str]] = {
     "improved_gan": WIDTHS,
     "infogan": [*WIDTHS, "model.generator.hidden=16", "model.discriminator.hidden=16"],
     "lsgan": [*WIDTHS, "model.latent_dim=8"],
+    "m2": [*HIDDEN, "model.classifier.hidden=[8]", "model.importance_samples=2", "data.labelled_per_class=5"],
     "projection": SEVERAL_STEPS,
     "r3gan": [
         f"model.{player}.{key}" for player in ("generator", "discriminator") for key in ("width=8", "cardinality=2")

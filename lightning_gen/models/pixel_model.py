@@ -86,7 +86,6 @@ class PixelModel(GenerativeModel):
             parameter_channels=self.law.parameter_channels(image_shape[0]),
             num_classes=num_classes if conditional else None,
         )
-        self.to(memory_format=torch.channels_last)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The network's."""

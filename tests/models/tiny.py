@@ -9,6 +9,7 @@ from lightning_gen.configuration import compose_config, config_dir
 WIDTHS = ["model.generator.base_channels=4", "model.discriminator.base_channels=4"]
 
 SEVERAL_STEPS = [*WIDTHS, "model.generator_batch_size=16", "data.batch_size=40"]
+PIXELS = ["data.image_size=8", "+model.law.levels=17", "model.network.channels=6"]
 MLP = ["model.generator.hidden=[24,16]", "model.discriminator.units=8"]
 
 TINY: dict[str, list[str]] = {
@@ -21,9 +22,14 @@ TINY: dict[str, list[str]] = {
     "dcgan_small": WIDTHS,
     "dragan": WIDTHS,
     "gan": MLP,
+    "gated_pixelcnn": [*PIXELS, "model.network.layers=2", "model.network.head_channels=8"],
     "improved_gan": WIDTHS,
     "infogan": [*WIDTHS, "model.generator.hidden=16", "model.discriminator.hidden=16"],
     "lsgan": [*WIDTHS, "model.latent_dim=8"],
+    "pixel_rnn_diagonal": [*PIXELS, "model.network.layers=1", "model.network.head_channels=8"],
+    "pixel_rnn_row": [*PIXELS, "model.network.layers=1", "model.network.head_channels=8"],
+    "pixelcnn": [*PIXELS, "model.network.blocks=2", "model.network.head_channels=8"],
+    "pixelcnn_pp": [*PIXELS, "model.network.layers=1", "model.network.sizes=2"],
     "projection": SEVERAL_STEPS,
     "r3gan": [
         f"model.{player}.{key}" for player in ("generator", "discriminator") for key in ("width=8", "cardinality=2")
@@ -48,6 +54,12 @@ EVERY_MODEL = sorted(
     if path.stem == "dcgan_small" or not path.stem.endswith("_small")
 )
 """All but the narrow variants, which are the same networks."""
+
+PIXEL_MODELS = [model for model in EVERY_MODEL if model.startswith("pixel") or model.endswith("pixelcnn")]
+"""Models of pixels given those before them."""
+
+ADVERSARIAL = [model for model in EVERY_MODEL if model not in PIXEL_MODELS]
+"""Models with a generator and a discriminator."""
 
 
 def tiny_config(model: str, *overrides: str) -> dict[str, Any]:

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
-from lightning_gen.networks.masked import MaskedConv2d, spread_groups
-from lightning_gen.networks.pixel_network import ClassBias, PixelNetwork
-from lightning_gen.networks.pixelcnn import PixelHead
+from lightning_gen.networks.masked import ConvolutionCache, MaskedConv2d, PointwiseCache, spread_groups
+from lightning_gen.networks.pixel_network import ClassBias, PixelCache, PixelNetwork
+from lightning_gen.networks.pixelcnn import HeadCache, PixelHead
 
 
 def lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
@@ -193,3 +193,109 @@ class PixelRNN(PixelNetwork):
         """See `PixelNetwork.forward`."""
         maps = self.class_bias(self.first(F.pad(images, (0, self.empty_columns))), labels)
         return self.head(self.blocks(maps)[..., : images.shape[3]])
+
+    def cache(self, num_images: int, labels: Tensor | None = None) -> PixelCache:
+        """See `PixelNetwork.cache`."""
+        return _Cache(self, num_images, labels)
+
+
+class _RowCache:
+    """A `RowLSTM` pixel after pixel; a pixel may be asked for again, so states enter when their row is done."""
+
+    def __init__(self, lstm: RowLSTM, num_images: int, width: int) -> None:
+        self.lstm = lstm
+        self.entering = ConvolutionCache(lstm.input_to_state, num_images, width)
+        weight = lstm.state_to_state.weight
+        self.states, self.cells = weight.new_zeros(2, width, num_images, weight.shape[1])
+        self.cells_above = self.cells
+
+    def begin_row(self) -> None:
+        self.entering.begin_row(self.lstm.state_to_state(self.states.permute(1, 2, 0)).permute(2, 0, 1))
+        self.cells_above, self.cells = self.cells, torch.empty_like(self.cells)
+        self.states = torch.empty_like(self.states)
+
+    def step(self, column: int, inputs: Tensor) -> Tensor:
+        gates = self.entering.step(column, inputs)
+        self.states[column], self.cells[column] = lstm_step(gates, self.cells_above[column])
+        return self.states[column]
+
+
+class _DiagonalCache:
+    """A `DiagonalLSTM` along one row after the other."""
+
+    def __init__(self, lstm: DiagonalLSTM, num_images: int, width: int) -> None:
+        self.entering = PointwiseCache(lstm.input_to_state)
+        weight = lstm.state_to_state.weight.detach()
+        self.from_above, self.from_beside = (weight[:, :, place].t().contiguous() for place in (0, 1))
+        # The last ones, of the column -1 where a row begins, stay zeros.
+        self.states, self.cells = weight.new_zeros(2, width + 1, num_images, weight.shape[1])
+        self.above = self.states @ self.from_above
+
+    def begin_row(self) -> None:
+        self.above = self.states @ self.from_above
+
+    def step(self, column: int, inputs: Tensor) -> Tensor:
+        gates = torch.addmm(self.entering(inputs) + self.above[column], self.states[column - 1], self.from_beside)
+        self.states[column], self.cells[column] = lstm_step(gates, self.cells[column - 1])
+        return self.states[column]
+
+
+class _DiagonalPairCache:
+    """A `DiagonalBiLSTM` pixel after pixel: the states from the right are those of the row above, which is whole."""
+
+    def __init__(self, lstm: DiagonalBiLSTM, num_images: int, width: int) -> None:
+        self.left, self.right = (_DiagonalCache(each, num_images, width) for each in (lstm.left, lstm.right))
+        self.inputs: list[Tensor | None] = [None] * width
+        self.added: list[Tensor | float] = [0.0] * width
+
+    def begin_row(self) -> None:
+        self.left.begin_row()
+        self.right.begin_row()
+        for place, inputs in enumerate(reversed(self.inputs)):
+            if inputs is not None:
+                self.added[-1 - place] = self.right.step(place, inputs).clone()
+
+    def step(self, column: int, inputs: Tensor) -> Tensor:
+        self.inputs[column] = inputs
+        return self.left.step(column, inputs) + self.added[column]
+
+
+class _Cache(PixelCache):
+    def __init__(self, network: PixelRNN, num_images: int, labels: Tensor | None) -> None:
+        channels, _, self.image_width = network.image_shape
+        width = self.image_width + network.empty_columns
+        self.empty = network.first.weight.new_zeros(num_images, channels)
+        self.width = width
+        self.first = ConvolutionCache(network.first, num_images, width)
+        self.class_vectors = network.class_bias.vectors(labels)
+        self.blocks: list[tuple[_RowCache | _DiagonalPairCache, PointwiseCache]] = []
+        for block in network.blocks:
+            assert isinstance(block, RecurrentBlock)
+            lstm = block.lstm
+            cache = (
+                _RowCache(lstm, num_images, width)
+                if isinstance(lstm, RowLSTM)
+                else _DiagonalPairCache(lstm, num_images, width)  # type: ignore[arg-type]
+            )
+            self.blocks.append((cache, PointwiseCache(block.grow)))
+        self.head = HeadCache(network.head)
+
+    def begin_row(self) -> None:
+        self.first.begin_row()
+        for lstm, _ in self.blocks:
+            lstm.begin_row()
+
+    def parameters(self, column: int, pixels: Tensor) -> Tensor:
+        return self.head(self._features(column, pixels))
+
+    def finish(self, column: int, pixels: Tensor) -> None:
+        self.first.put(column, pixels)
+        if column == self.image_width - 1:
+            for empty in range(self.image_width, self.width):
+                self._features(empty, self.empty)
+
+    def _features(self, column: int, pixels: Tensor) -> Tensor:
+        features = self.first.step(column, pixels) + self.class_vectors
+        for lstm, grow in self.blocks:
+            features = features + grow(lstm.step(column, features))
+        return features

@@ -10,7 +10,7 @@ from lightning_gen.losses.pixel_laws import PixelLaw, build_law
 from lightning_gen.networks.pixel_network import PixelNetwork, fill_pixels
 from tests.networks.pixel_networks import NETWORKS, make
 
-CACHED = ("pixelcnn", "gated_pixelcnn")
+CACHED = ("pixelcnn", "gated_pixelcnn", "pixel_rnn_row", "pixel_rnn_diagonal")
 LAWS = {
     "bernoulli": ({"name": "bernoulli"}, 1),
     "grey": ({"name": "categorical", "levels": 256}, 1),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,13 @@ class PixelLaw(ABC):
     def num_parameters(self, channels: int) -> int:
         """P, parameters of every pixel of images with so many channels."""
 
+    def parameter_channels(self, channels: int) -> list[int]:
+        """The channel that each of the P parameters is of.
+
+        All are 0 for a law in which a pixel's channels depend on one another, so that they are drawn together.
+        """
+        return list(range(channels)) * (self.num_parameters(channels) // channels)
+
     @abstractmethod
     def log_prob(self, parameters: Tensor, images: Tensor) -> Tensor:
         """Log-probability of every pixel (N, H, W), summed over its channels.
@@ -59,6 +67,19 @@ class PixelLaw(ABC):
 
 
 pixel_laws: Registry[type[PixelLaw]] = Registry("pixel law", __package__)
+
+
+def build_law(spec: Mapping[str, Any]) -> PixelLaw:
+    """The law ``{"name": ..., **options}``.
+
+    Raises:
+        UserError: no such law or option.
+    """
+    options = {key: value for key, value in spec.items() if key != "name"}
+    try:
+        return pixel_laws[str(spec.get("name"))](**options)
+    except TypeError as error:
+        raise UserError(f"model.law: {error}") from error
 
 
 def to_levels(images: Tensor, levels: int) -> Tensor:
@@ -136,6 +157,10 @@ class Categorical(PixelLaw):
     def num_parameters(self, channels: int) -> int:
         """A logit for each level of each channel."""
         return channels * self.levels
+
+    def parameter_channels(self, channels: int) -> list[int]:
+        """One channel after the other."""
+        return [channel for channel in range(channels) for _ in range(self.levels)]
 
     def log_prob(self, parameters: Tensor, images: Tensor) -> Tensor:
         """Log-softmax at the images' levels."""

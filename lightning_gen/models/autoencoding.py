@@ -11,7 +11,6 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
-from lightning_gen.losses.pixel_laws import PixelLaw, pixel_laws
 from lightning_gen.models.base import GenerativeModel
 from lightning_gen.models.optimizers import build_optimizer, build_schedule
 from lightning_gen.registry import resolve
@@ -55,20 +54,6 @@ class AutoencodingModel(GenerativeModel):
         """One step of the optimizer."""
         (optimizer,) = self.optimizer_list()
         self.minimize(loss, optimizer, self, self.gradient_clip_norm)
-
-
-def build_law(spec: Mapping[str, Any]) -> PixelLaw:
-    """The law of pixels that ``model.law`` describes: ``{"name": "bernoulli", **options}``.
-
-    Raises:
-        UserError: no such law or option.
-    """
-    options = {key: value for key, value in spec.items() if key != "name"}
-    law = pixel_laws[str(spec.get("name"))]
-    try:
-        return law(**options)
-    except TypeError as error:
-        raise UserError(f"model.law.name={spec.get('name')}: {error}") from error
 
 
 def check_classes(

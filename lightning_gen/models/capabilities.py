@@ -136,6 +136,16 @@ class Likelihood(Protocol):
 
 
 @runtime_checkable
+class Completes(Protocol):
+    """Models that draw the rest of an image, given its upper rows."""
+
+    def complete(
+        self, images: Tensor, rows: int, labels: Tensor | None = None, *, generator: torch.Generator
+    ) -> Tensor:
+        """Images (N, C, H, W) whose first ``rows`` rows are what the model observes of those handed in."""
+
+
+@runtime_checkable
 class HasFeatures(Protocol):
     """Models whose hidden layers serve as features."""
 

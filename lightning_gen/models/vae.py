@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
+from lightning_gen.losses.pixel_laws import build_law
 from lightning_gen.losses.variational import (
     gaussian_kl,
     gaussian_log_density,
@@ -17,7 +18,7 @@ from lightning_gen.losses.variational import (
     reparameterize,
     standard_normal_log_density,
 )
-from lightning_gen.models.autoencoding import AutoencodingModel, build_law, check_classes, normal_noise
+from lightning_gen.models.autoencoding import AutoencodingModel, check_classes, normal_noise
 from lightning_gen.models.base import ImageBatch
 from lightning_gen.models.latent_mixture import LatentMixture
 from lightning_gen.registry import construct

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
-from lightning_gen.models.autoencoding import AutoencodingModel, build_law
+from lightning_gen.losses.pixel_laws import build_law
+from lightning_gen.models.autoencoding import AutoencodingModel
 from lightning_gen.models.base import ImageBatch
 from lightning_gen.networks.vector_quantizer import VectorQuantizer
 from lightning_gen.registry import construct

@@ -18,13 +18,14 @@ from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
 from lightning_gen.models.capabilities import Encodes, Likelihood, Reconstructs, Samples
 from lightning_gen.registry import construct
 from lightning_gen.training import build_model
-from tests.models.tiny import EVERY_MODEL, GANS, tiny_config
+from tests.models.tiny import ADVERSARIAL, EVERY_MODEL, tiny_config
 
-MODELS = [name for name in EVERY_MODEL if name not in GANS]
+MODELS = [name for name in EVERY_MODEL if name not in ADVERSARIAL]
 
 
 def build(name: str) -> tuple[GenerativeModel, ImageDataModule]:
-    config = tiny_config(name, "model.optimizer.schedule={name:LinearLR,end_factor:0.1,total_iters:8}")
+    config = tiny_config(name)
+    config["model"]["optimizer"]["schedule"] = {"name": "LinearLR", "end_factor": 0.1, "total_iters": 8}
     torch.manual_seed(0)
     data = construct(config["data"], ImageDataModule)  # type: ignore[type-abstract]
     return build_model(config, data), data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ from torch import nn
 
 from lightning_gen.data import ImageDataModule
 from lightning_gen.models.base import GenerativeModel
-from lightning_gen.models.capabilities import Samples
+from lightning_gen.models.capabilities import Latents, Samples
 from lightning_gen.models.gan import GAN
+from lightning_gen.models.pixel_model import PixelModel
 from lightning_gen.registry import construct
 from lightning_gen.training import build_model
-from tests.models.tiny import EVERY_MODEL, GANS, SAMPLERS, tiny_config
+from tests.models.tiny import ADVERSARIAL, EVERY_MODEL, PIXEL_MODELS, SAMPLERS, tiny_config
 
 State = dict[str, torch.Tensor]
 
@@ -27,10 +29,10 @@ def build(name: str, *overrides: str) -> tuple[GenerativeModel, ImageDataModule]
     return build_model(config, data), data
 
 
-def fit(model: GenerativeModel, data: ImageDataModule, steps: int) -> pl.Trainer:
+def fit(model: GenerativeModel, data: ImageDataModule, steps: int, checkpoint: Path | None = None) -> pl.Trainer:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = pl.Trainer(accelerator="cpu", max_steps=steps, enable_model_summary=False, **quiet)
-    trainer.fit(model, datamodule=data)
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return trainer
 
 
@@ -47,7 +49,7 @@ def same(one: State, other: State) -> bool:
     return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-@pytest.mark.parametrize("name", GANS)
+@pytest.mark.parametrize("name", ADVERSARIAL)
 def test_each_step_changes_its_own_network_and_nothing_of_the_other(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = build(name)
     assert isinstance(model, GAN)
@@ -70,10 +72,35 @@ def test_each_step_changes_its_own_network_and_nothing_of_the_other(name: str, m
     assert model.images_seen == 2 * data.batch_size
 
 
+@pytest.mark.parametrize("name", PIXEL_MODELS)
+def test_an_iteration_steps_the_network_once_and_moves_the_average_after_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = build(name)
+    assert isinstance(model, PixelModel)
+    seen: list[tuple[bool, bool]] = []
+    original = model.training_iteration
+
+    def watched(batch: Any) -> Any:
+        network, average = state(model.network), state(model.average)
+        result = original(batch)
+        seen.append((same(network, state(model.network)), same(average, state(model.average))))
+        return result
+
+    monkeypatch.setattr(model, "training_iteration", watched)
+    average = state(model.average)
+    trainer = fit(model, data, 2)
+    assert seen == [(False, True)] * 2
+    assert not same(average, state(model.average))
+    assert trainer.global_step == model.iteration == 2
+    assert model.images_seen == 2 * data.batch_size
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samples_are_images_and_come_from_the_generator_handed_in(name: str) -> None:
     model, data = build(name)
     assert isinstance(model, Samples)
+    assert isinstance(model, Latents) == (name not in PIXEL_MODELS)
     with model.evaluation():
         draws = [model.sample(3, generator=torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)]
     assert draws[0].shape == (3, *data.image_shape)
@@ -92,3 +119,19 @@ def test_a_checkpoint_holds_all_that_training_needs(name: str) -> None:
     other, _ = build(name)
     other.load_state_dict(model.state_dict())
     assert same(state(model), state(other))
+
+
+@pytest.mark.parametrize("name", PIXEL_MODELS)
+def test_a_resumed_training_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
+    model, data = build(name)
+    whole = fit(model, data, 3)
+    stopped, stopped_data = build(name)
+    fit(stopped, stopped_data, 2).save_checkpoint(tmp_path / "stopped.ckpt")
+    resumed, resumed_data = build(name)
+    trainer = fit(resumed, resumed_data, 3, tmp_path / "stopped.ckpt")
+    assert same(state(model), state(resumed))
+    assert not same(state(model), state(stopped))
+    assert [each.state_dict()["param_groups"] for each in trainer.optimizers] == [
+        each.state_dict()["param_groups"] for each in whole.optimizers
+    ]
+    assert (resumed.iteration, resumed.images_seen) == (model.iteration, model.images_seen)

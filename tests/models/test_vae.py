@@ -183,7 +183,7 @@ def test_reconstructions_are_decoded_means_of_the_images_as_they_are() -> None:
         ({"sampler": "flow"}, r"model\.sampler must be prior or mixture, not 'flow'"),
         ({"pixels": "mode"}, r"model\.pixels must be mean or sample"),
         ({"law": {"name": "poisson"}}, "Unknown pixel law 'poisson'"),
-        ({"law": {"name": "bernoulli", "levels": 2}}, r"model\.law\.name=bernoulli: .*levels"),
+        ({"law": {"name": "bernoulli", "levels": 2}}, r"model\.law: .*levels"),
         ({"conditional": True}, "has no classes"),
         ({"conditional": True, "num_classes": 3, "labelled_per_class": 2}, r"data\.labelled_per_class=2"),
         (

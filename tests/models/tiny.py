@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
+
 from lightning_gen.configuration import compose_config, config_dir
 from lightning_gen.models import GenerativeModel
 from lightning_gen.models.capabilities import Samples
 from lightning_gen.models.gan import GAN
+from lightning_gen.models.pixel_model import PixelModel
 from lightning_gen.registry import resolve
 
 WIDTHS = ["model.generator.base_channels=4", "model.discriminator.base_channels=4"]
 
 SEVERAL_STEPS = [*WIDTHS, "model.generator_batch_size=16", "data.batch_size=40"]
+PIXELS = ["data.image_size=8", "+model.law.levels=17", "model.network.channels=6"]
 MLP = ["model.generator.hidden=[24,16]", "model.discriminator.units=8"]
 
 HIDDEN = ["model.encoder.hidden=[12]", "model.decoder.hidden=[12]"]
@@ -33,10 +37,15 @@ TINY: dict[str, list[str]] = {
     "denoising_autoencoder": [*HIDDEN, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
     "dragan": WIDTHS,
     "gan": MLP,
+    "gated_pixelcnn": [*PIXELS, "model.network.layers=2", "model.network.head_channels=8"],
     "improved_gan": WIDTHS,
     "infogan": [*WIDTHS, "model.generator.hidden=16", "model.discriminator.hidden=16"],
     "lsgan": [*WIDTHS, "model.latent_dim=8"],
     "m2": [*HIDDEN, "model.classifier.hidden=[8]", "model.importance_samples=2", "data.labelled_per_class=5"],
+    "pixel_rnn_diagonal": [*PIXELS, "model.network.layers=1", "model.network.head_channels=8"],
+    "pixel_rnn_row": [*PIXELS, "model.network.layers=1", "model.network.head_channels=8"],
+    "pixelcnn": [*PIXELS, "model.network.blocks=2", "model.network.head_channels=8"],
+    "pixelcnn_pp": [*PIXELS, "model.network.layers=1", "model.network.sizes=2"],
     "projection": SEVERAL_STEPS,
     "r3gan": [
         f"model.{player}.{key}" for player in ("generator", "discriminator") for key in ("width=8", "cardinality=2")
@@ -75,14 +84,22 @@ EVERY_MODEL = sorted(
 """All but the narrow variants, which are the same networks."""
 
 
-def _class_of(name: str) -> type[GenerativeModel]:
-    target = compose_config([f"model={name}", *TINY[name]])["model"]["_target_"]
-    return resolve(target, GenerativeModel)  # type: ignore[type-abstract]
+def _class_of(config: str) -> type[GenerativeModel]:
+    """The class of a config, or of the first that it builds on."""
+    content = yaml.safe_load((config_dir() / "model" / f"{config}.yaml").read_text())
+    if "_target_" in content:
+        return resolve(content["_target_"], GenerativeModel)  # type: ignore[type-abstract]
+    return _class_of(content["defaults"][0])
 
 
 _CLASSES = {name: _class_of(name) for name in EVERY_MODEL}
 
-GANS = [name for name, found in _CLASSES.items() if issubclass(found, GAN)]
+ADVERSARIAL = [name for name, found in _CLASSES.items() if issubclass(found, GAN)]
+"""Models with a generator and a discriminator."""
+
+PIXEL_MODELS = [name for name, found in _CLASSES.items() if issubclass(found, PixelModel)]
+"""Models of pixels given those before them."""
+
 SAMPLERS = [name for name, found in _CLASSES.items() if issubclass(found, Samples)]
 """Those that make images by themselves."""
 

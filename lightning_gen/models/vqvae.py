@@ -64,7 +64,8 @@ class VQVAE(AutoencodingModel):
         self.save_hyperparameters(logger=False)
         if beta < 0:
             raise UserError(f"model.beta must not be negative, as {beta} is")
-        self.law = build_law(law or {"name": "gaussian", "std": 0.36})
+        self.law_spec = dict(law or {"name": "gaussian", "std": 0.36})
+        self.law = build_law(self.law_spec)
         self.beta = beta
         shape = tuple(image_shape)
         num_parameters = self.law.num_parameters(image_shape[0])
@@ -102,6 +103,15 @@ class VQVAE(AutoencodingModel):
     def decode_indices(self, indices: Tensor) -> Tensor:
         """Means of p(x | z_q), (N, C, H, W) in [-1, 1], of indices (N, h, w)."""
         return self.law.mean(self.decoder(self.quantizer.look_up(indices)).float())
+
+    def log_likelihood(self, observed: Tensor, indices: Tensor) -> Tensor:
+        """Log p(x | z_q) (N,) in nats, summed over pixels.
+
+        Args:
+            observed: (N, C, H, W), as the law's `observe` returns them.
+            indices: (N, h, w).
+        """
+        return self.law.log_prob(self.decoder(self.quantizer.look_up(indices)).float(), observed).sum((1, 2))
 
     def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """What the decoder makes of the images' codes; labels are not looked at."""

@@ -100,7 +100,7 @@ def test_an_iteration_steps_the_network_once_and_moves_the_average_after_it(
 def test_samples_are_images_and_come_from_the_generator_handed_in(name: str) -> None:
     model, data = build(name)
     assert isinstance(model, Samples)
-    assert isinstance(model, Latents) == (name not in PIXEL_MODELS)
+    assert isinstance(model, Latents) or name not in ADVERSARIAL
     with model.evaluation():
         draws = [model.sample(3, generator=torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)]
     assert draws[0].shape == (3, *data.image_shape)

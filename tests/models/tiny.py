@@ -23,6 +23,13 @@ HIDDEN = ["model.encoder.hidden=[12]", "model.decoder.hidden=[12]"]
 CONV = [f"model.{network}.{key}" for network in ("encoder", "decoder") for key in ("base_channels=2", "hidden=8")]
 FEW_SAMPLES = ["model.importance_samples=2", "model.mixture={components:2,num_images:64}"]
 
+MAPS = "channels:4,residual_channels:4"
+FIRST_STAGE = (
+    "{_target_:lightning_gen.models.vqvae.VQVAE,image_shape:[1,32,32],num_codes:16,code_dim:3,optimizer:{name:Adam},"
+    f"encoder:{{_target_:lightning_gen.networks.encoders.MapEncoder,{MAPS}}},"
+    f"decoder:{{_target_:lightning_gen.networks.decoders.MapDecoder,{MAPS}}}}}"
+)
+
 TINY: dict[str, list[str]] = {
     "acgan": WIDTHS,
     "autoencoder": [*CONV, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
@@ -61,6 +68,10 @@ TINY: dict[str, list[str]] = {
     "vae": [*CONV, *FEW_SAMPLES],
     "vae_mlp": [*HIDDEN, *FEW_SAMPLES, "model.sampler=mixture"],
     "vae_resnet": ["model.encoder.base_channels=2", "model.decoder.base_channels=2", *FEW_SAMPLES],
+    "vq_prior": [
+        f"model.first_stage={FIRST_STAGE}",
+        *(f"model.prior.network.{key}" for key in ("channels=6", "layers=2", "head_channels=8")),
+    ],
     "vqvae": [
         "model.num_codes=16",
         "model.code_dim=3",

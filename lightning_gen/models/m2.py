@@ -58,7 +58,7 @@ class M2(VAE):
         classifier: Mapping[str, Any],
         encoder: Mapping[str, Any],
         decoder: Mapping[str, Any],
-        labelled_weight: float = 1.0,
+        labelled_weight: float = 0.1,
         classification_weight: float = 0.1,
         supervised_only: bool = False,
         num_classes: int = 0,

@@ -7,13 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lightning_gen.networks.pixelcnn_pp import (
-    GatedResidual,
-    PixelCNNPP,
-    ShiftedConv2d,
-    ShiftedUpsampling2d,
-    concat_elu,
-)
+from lightning_gen.networks.pixelcnn_pp import PixelCNNPP
+from lightning_gen.networks.pixelcnn_pp_layers import GatedResidual, ShiftedConv2d, ShiftedUpsampling2d, concat_elu
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from lightning_gen.errors import UserError
 from lightning_gen.networks.pixel_network import PixelCache, PixelNetwork
 from lightning_gen.networks.pixelcnn_pp_cache import Initial, LevelCache
-from lightning_gen.networks.pixelcnn_pp_layers import Pair, Resize, ShiftedConv2d
+from lightning_gen.networks.pixelcnn_pp_layers import Level, ShiftedConv2d
 
 
 class PixelCNNPP(PixelNetwork):
@@ -58,38 +58,19 @@ class PixelCNNPP(PixelNetwork):
         self.first_above = ShiftedConv2d(inputs, channels, (2, 3), False)
         self.first_row = ShiftedConv2d(inputs, channels, (1, 3), False)
         self.first_beside = ShiftedConv2d(inputs, channels, (2, 1), True)
-
-        def stage(number: int, up: bool) -> nn.ModuleList:
-            return nn.ModuleList(Pair(channels, up, dropout, num_classes) for _ in range(number))
-
-        self.down = nn.ModuleList(stage(layers, False) for _ in range(sizes))
-        self.shrink = nn.ModuleList(Resize(channels, False) for _ in range(sizes - 1))
-        self.up = nn.ModuleList(stage(layers + (number > 0), True) for number in range(sizes))
-        self.grow = nn.ModuleList(Resize(channels, True) for _ in range(sizes - 1))
+        level: Level | None = None
+        for _ in range(sizes):
+            level = Level(channels, layers, level, dropout, num_classes)
+        assert level is not None
+        self.level = level
         self.output = weight_norm(nn.Conv2d(channels, len(parameter_channels), 1))
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """See `PixelNetwork.forward`."""
         images = torch.cat([images, torch.ones_like(images[:, :1])], 1)
         beside = _shift_down(self.first_row(images)) + _shift_right(self.first_beside(images))
-        streams = _shift_down(self.first_above(images)), beside
-        kept = [streams]
-        shapes = []
-        for number, stage in enumerate(self.down):
-            if number:
-                shapes.append(streams[0].shape[2:])
-                streams = self.shrink[number - 1](streams)
-                kept.append(streams)
-            for layer in stage:
-                streams = layer(streams, None, labels)
-                kept.append(streams)
-        streams = kept.pop()
-        for number, stage in enumerate(self.up):
-            if number:
-                streams = self.grow[number - 1](streams, shapes.pop())
-            for layer in stage:
-                streams = layer(streams, kept.pop(), labels)
-        return self.output(F.elu(streams[1]))
+        _, beside = self.level((_shift_down(self.first_above(images)), beside), labels)
+        return self.output(F.elu(beside))
 
     def cache(self, num_images: int, labels: Tensor | None = None) -> PixelCache:
         """See `PixelNetwork.cache`."""
@@ -100,26 +81,14 @@ class _Cache(PixelCache):
     def __init__(self, network: PixelCNNPP, num_images: int, labels: Tensor | None) -> None:
         width = network.image_shape[2]
         self.initial = Initial(network.first_above, network.first_row, network.first_beside, num_images, width)
-        widths = [width]
-        for _ in network.shrink:
-            widths.append(-(-widths[-1] // 2))
-        self.level: LevelCache | None = None
-        sizes = len(widths)
-        for number in reversed(range(sizes)):
-            resizes = None
-            if self.level is not None:
-                resizes = network.shrink[number], network.grow[sizes - 2 - number]
-            down, up = network.down[number], network.up[sizes - 1 - number]
-            self.level = LevelCache(down, up, resizes, self.level, num_images, widths[number], labels)
+        self.level = LevelCache(network.level, num_images, width, labels)
         self.weight = network.output.weight.detach()[:, :, 0, 0].t().contiguous()
         self.bias = network.output.bias
 
     def begin_row(self) -> None:
-        assert self.level is not None
         self.level.begin_row(self.initial.begin_row())
 
     def parameters(self, column: int, pixels: Tensor) -> Tensor:
-        assert self.level is not None
         assert self.bias is not None
         return torch.addmm(self.bias, F.elu(self.level.step(column, self.initial.at(column))), self.weight)
 

@@ -6,13 +6,22 @@ A pixel of the smaller maps belongs to an even row and column of the larger ones
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.networks.pixelcnn_pp_layers import GatedResidual, Pair, Resize, ShiftedConv2d, concat_elu, gated
+from lightning_gen.networks.pixelcnn_pp_layers import (
+    GatedResidual,
+    Grow,
+    Level,
+    Pair,
+    ShiftedConv2d,
+    Shrink,
+    concat_elu,
+    gated,
+)
 
 
 class RowConvolution:
@@ -134,65 +143,38 @@ class PixelLayer:
 
 
 class LevelCache:
-    """The layers of one size of maps, on the way down and up, with all smaller sizes between them.
+    """A `Level`, row after row and pixel after pixel.
 
     Args:
-        down: the pairs of layers on the way down.
-        up: those on the way up.
-        resizes: what leads to the next smaller size and back, or None for the smallest.
-        deeper: the next smaller size.
+        level: whose weights are taken as they are now.
         num_images: N.
         width: W of the maps.
         labels: (N,) int64 or None.
     """
 
-    def __init__(
-        self,
-        down: Iterable[Pair],
-        up: Iterable[Pair],
-        resizes: tuple[Resize, Resize] | None,
-        deeper: LevelCache | None,
-        num_images: int,
-        width: int,
-        labels: Tensor | None,
-    ) -> None:
+    def __init__(self, level: Level, num_images: int, width: int, labels: Tensor | None) -> None:
+        down, up = ([pair for pair in pairs if isinstance(pair, Pair)] for pairs in (level.down, level.up))
         self.rows_down, self.rows_up = ([RowLayer(pair.above, labels) for pair in pairs] for pairs in (down, up))
         self.down, self.up = (
             [PixelLayer(pair.beside, num_images, width, labels) for pair in pairs] for pairs in (down, up)
         )
-        self.deeper = deeper
-        self.width = width
-        self.row = -1
         # What the layers of the other stream gave in this row, (W, N, C) each, on the way down and up.
         self.above_down: list[Tensor] = []
         self.above_up: list[Tensor] = []
-        if resizes is not None:
-            shrink, self.grow = resizes
-            self.shrink_row = RowConvolution(shrink.above.convolution, shrink.above.padding[:2], stride=2)
-            self.shrink_pixel = PixelConvolution(shrink.beside.convolution, num_images, width)
-            self.grown_rows: Tensor | None = None
-            grown = self.grow.beside.convolution
-            self.grown_weight = grown.weight.detach().permute(0, 2, 3, 1).flatten(1)
-            self.grown_bias = grown.bias
-            # (two rows, W rounded up to even, N, C)
-            self.grown = self.grown_weight.new_zeros(2, width + width % 2, num_images, grown.out_channels)
+        self.deeper: _DeeperCache | None = None
+        if level.deeper is not None:
+            assert level.shrink is not None
+            assert level.grow is not None
+            deeper = LevelCache(level.deeper, num_images, (width + 1) // 2, labels)
+            self.deeper = _DeeperCache(deeper, level.shrink, level.grow, num_images, width)
 
     def begin_row(self, above: Tensor) -> Tensor:
         """The output row (N, C, 1, W) of the stream of the rows above, from its next input row."""
-        self.row += 1
         kept = [above]
         for layer in self.rows_down:
             kept.append(layer(kept[-1], None))
         self.above_down = [_by_column(row) for row in kept[1:]]
-        if self.deeper is None:
-            above = kept.pop()
-        else:
-            shrunk = self.shrink_row(kept[-1])
-            self.shrink_pixel.begin_row()
-            if shrunk is not None:
-                self.grown_rows = self.grow.above(self.deeper.begin_row(shrunk), (2, self.width))
-            assert self.grown_rows is not None
-            above = self.grown_rows[:, :, self.row % 2 : self.row % 2 + 1]
+        above = kept.pop() if self.deeper is None else self.deeper.begin_row(kept[-1])
         self.above_up = []
         for layer in self.rows_up:
             above = layer(above, kept.pop())
@@ -206,18 +188,44 @@ class LevelCache:
         kept = [inputs]
         for layer, above in zip(self.down, self.above_down, strict=True):
             kept.append(layer.step(column, kept[-1], above[column]))
-        if self.deeper is None:
-            features = kept.pop()
-        else:
-            self.shrink_pixel.put(column, kept[-1])
-            if self.row % 2 == column % 2 == 0:
-                deep = self.deeper.step(column // 2, self.shrink_pixel.at(column))
-                four = (deep @ self.grown_weight).unflatten(1, (2, 2, -1)) + self.grown_bias
-                self.grown[:, column : column + 2] = four.permute(1, 2, 0, 3)
-            features = self.grown[self.row % 2, column]
+        features = kept.pop() if self.deeper is None else self.deeper.step(column, kept[-1])
         for layer, above in zip(self.up, self.above_up, strict=True):
             features = layer.step(column, features, torch.cat([above[column], kept.pop()], 1))
         return features
+
+
+class _DeeperCache:
+    """All smaller sizes of maps, seen from the larger ones: what leads to them and back."""
+
+    def __init__(self, level: LevelCache, shrink: Shrink, grow: Grow, num_images: int, width: int) -> None:
+        self.level = level
+        self.shrink_row = RowConvolution(shrink.above.convolution, shrink.above.padding[:2], stride=2)
+        self.shrink_pixel = PixelConvolution(shrink.beside.convolution, num_images, width)
+        self.grow = grow
+        weight, self.bias = grow.beside.convolution.weight.detach(), grow.beside.convolution.bias
+        self.weight = weight.permute(0, 2, 3, 1).flatten(1)
+        self.width = width
+        self.row = -1
+        # What the smaller maps gave of two rows: (N, C, 2, W), and (2, W rounded up to even, N, C).
+        self.rows: Tensor | None = None
+        self.pixels = weight.new_zeros(2, width + width % 2, num_images, weight.shape[1])
+
+    def begin_row(self, above: Tensor) -> Tensor:
+        self.row += 1
+        self.shrink_pixel.begin_row()
+        shrunk = self.shrink_row(above)
+        if shrunk is not None:
+            self.rows = self.grow.above(self.level.begin_row(shrunk), (2, self.width))
+        assert self.rows is not None
+        return self.rows[:, :, self.row % 2 : self.row % 2 + 1]
+
+    def step(self, column: int, inputs: Tensor) -> Tensor:
+        self.shrink_pixel.put(column, inputs)
+        if self.row % 2 == column % 2 == 0:
+            deep = self.level.step(column // 2, self.shrink_pixel.at(column))
+            four = (deep @ self.weight).unflatten(1, (2, 2, -1)) + self.bias
+            self.pixels[:, column : column + 2] = four.permute(1, 2, 0, 3)
+        return self.pixels[self.row % 2, column]
 
 
 class Initial:

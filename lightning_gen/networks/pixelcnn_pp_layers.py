@@ -140,24 +140,75 @@ class Pair(nn.Module):
         return above, self.beside(beside, torch.cat([above, shortcuts[1]], 1), labels)
 
 
-class Resize(nn.Module):
-    """Halves or doubles both streams.
+class Shrink(nn.Module):
+    """Halves both streams.
 
     Args:
         channels: of each stream.
-        up: whether it doubles.
     """
 
-    def __init__(self, channels: int, up: bool) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        if up:
-            self.above: nn.Module = ShiftedUpsampling2d(channels, (2, 3), False)
-            self.beside: nn.Module = ShiftedUpsampling2d(channels, (2, 2), True)
-        else:
-            self.above = ShiftedConv2d(channels, channels, (2, 3), False, stride=2)
-            self.beside = ShiftedConv2d(channels, channels, (2, 2), True, stride=2)
+        self.above = ShiftedConv2d(channels, channels, (2, 3), False, stride=2)
+        self.beside = ShiftedConv2d(channels, channels, (2, 2), True, stride=2)
 
-    def forward(self, streams: tuple[Tensor, Tensor], *size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Both streams, half as large or, where they double, of height and width ``size``."""
+    def forward(self, streams: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Both streams, half as large, rounded up."""
         above, beside = streams
-        return self.above(above, *size), self.beside(beside, *size)
+        return self.above(above), self.beside(beside)
+
+
+class Grow(nn.Module):
+    """Doubles both streams.
+
+    Args:
+        channels: of each stream.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.above = ShiftedUpsampling2d(channels, (2, 3), False)
+        self.beside = ShiftedUpsampling2d(channels, (2, 2), True)
+
+    def forward(self, streams: tuple[Tensor, Tensor], size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Both streams, of height and width ``size``, at most twice theirs."""
+        above, beside = streams
+        return self.above(above, size), self.beside(beside, size)
+
+
+class Level(nn.Module):
+    """The layers of one size of maps, on the way down and up, with all smaller sizes between them (figure 2).
+
+    Args:
+        channels: of each stream.
+        layers: pairs of layers on the way down; there is one more on the way up, but for the smallest size.
+        deeper: the next smaller size, or None for the smallest.
+        dropout: probability.
+        num_classes: K or None.
+    """
+
+    def __init__(
+        self, channels: int, layers: int, deeper: Level | None, dropout: float, num_classes: int | None
+    ) -> None:
+        super().__init__()
+        more = int(deeper is not None)
+        self.down = nn.ModuleList(Pair(channels, False, dropout, num_classes) for _ in range(layers))
+        self.up = nn.ModuleList(Pair(channels, True, dropout, num_classes) for _ in range(layers + more))
+        self.deeper = deeper
+        self.shrink = None if deeper is None else Shrink(channels)
+        self.grow = None if deeper is None else Grow(channels)
+
+    def forward(self, streams: tuple[Tensor, Tensor], labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Both streams (N, C, H, W) of both streams of that shape."""
+        kept = [streams]
+        for pair in self.down:
+            kept.append(pair(kept[-1], None, labels))
+        if self.deeper is None:
+            streams = kept.pop()
+        else:
+            assert self.shrink is not None
+            assert self.grow is not None
+            streams = self.grow(self.deeper(self.shrink(kept[-1]), labels), streams[0].shape[2:])
+        for pair in self.up:
+            streams = pair(streams, kept.pop(), labels)
+        return streams

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lightning_gen.networks.pixelcnn_pp import (
+from lightning_gen.networks.pixelcnn_pp import PixelCNNPP
+from lightning_gen.networks.pixelcnn_pp_layers import (
     GatedResidual,
-    PixelCNNPP,
+    Level,
     ShiftedConv2d,
     ShiftedUpsampling2d,
     concat_elu,
@@ -85,5 +86,6 @@ def test_it_has_the_published_layers() -> None:
     layers = [module for module in network.modules() if isinstance(module, GatedResidual)]
     assert len(layers) == 2 * (3 * 5 + 5 + 6 + 6)
     assert {module.p for module in network.modules() if isinstance(module, nn.Dropout)} == {0.5}
-    assert [len(list(stage)) for stage in network.up] == [5, 6, 6]  # type: ignore[call-overload]
+    levels = [module for module in network.modules() if isinstance(module, Level)]
+    assert [(len(level.down), len(level.up)) for level in levels] == [(5, 6), (5, 6), (5, 5)]
     assert network(torch.zeros(1, 3, 32, 32)).shape == (1, 100, 32, 32)

@@ -162,6 +162,6 @@ def interpolate(
         walks = torch.lerp(codes[0::2], codes[1::2], weights).transpose(0, 1)
         decoded = decode(model, walks.flatten(0, 1)).unflatten(0, (-1, steps))
     strips = torch.cat([images[0::2, None], decoded, images[1::2, None]], 1)
-    caption = "images at the ends, between them what their codes and those between mean"
+    caption = "images at the ends; between them the walk from one code to the other, decoded"
     write_picture(output, sheet([[Panel(caption, strips.flatten(0, 1), steps + 2)]]))
     report(as_json, {"output": str(output), "rows": len(strips), "steps": steps, "split": split})

@@ -26,8 +26,9 @@ QUANTILE_DRAWS = 10_000
 
 Method = Literal["pca", "tsne"]
 
-OKABE_ITO = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c7a00", "#000000")
-"""Eight colours that can be told apart with any colour vision (Okabe and Ito 2008), the yellow darkened for white."""
+COLORS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c7a00", "#000000", "#999999", "#882255"]
+"""The colours of Okabe and Ito 2008, which can be told apart with any colour vision, the yellow darkened for white; and
+two more, which make ten."""
 
 
 def encode(model: GenerativeModel, images: ImageSet) -> Tensor:
@@ -99,9 +100,9 @@ def scatter(points: Tensor, labels: Tensor | None, names: Sequence[str]) -> Tens
 
 
 def palette(number: int) -> list[str]:
-    """So many colours: `OKABE_ITO`, or a wheel of hues, light and dark in turn, where they are not enough."""
-    if number <= len(OKABE_ITO):
-        return list(OKABE_ITO[:number])
+    """So many colours: `COLORS`, or a wheel of hues, light and dark in turn, where they are not enough."""
+    if number <= len(COLORS):
+        return COLORS[:number]
     wheel = [colorsys.hls_to_rgb(index / number, (0.4, 0.6)[index % 2], 0.8) for index in range(number)]
     return ["#" + "".join(f"{round(255 * part):02x}" for part in color) for color in wheel]
 

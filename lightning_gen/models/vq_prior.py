@@ -113,7 +113,8 @@ class VQPrior(GenerativeModel):
     @property
     def likelihood_settings(self) -> dict[str, Any]:
         """The law of the pixels given the codes, and the prior's."""
-        return {"law": self.first_stage.law_spec, "prior": dict(self.prior.likelihood_settings)}
+        settings = dict(self.prior.likelihood_settings)
+        return {"law": self.first_stage.law_spec, "prior": settings, "conditional": self.prior.conditional}
 
     def bits_per_dim(self, images: Tensor, labels: Tensor | None = None, *, generator: torch.Generator) -> Tensor:
         """An upper bound (N,) of -log2 p(x) / (C H W): of -log p(x | z_q) - log p(z_q), z_q the image's own codes."""

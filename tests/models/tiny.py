@@ -33,6 +33,7 @@ FIRST_STAGE = (
 TINY: dict[str, list[str]] = {
     "acgan": WIDTHS,
     "autoencoder": [*CONV, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
+    "autoencoder_mlp": [*HIDDEN, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
     "beta_vae": [*CONV, *FEW_SAMPLES],
     "biggan": [*WIDTHS, "data.batch_size=16", "model.latent_dim=8", "model.generator.embedding_dim=4"],
     "biggan_cifar": [*WIDTHS, "data.batch_size=32", "model.latent_dim=8"],

@@ -1,6 +1,6 @@
 """Drawing images of MNIST's size from pixel models: with cached activations against the whole network for each pixel.
 
-    python benchmarks/pixel_sampling.py [--images 8] [--rounds 3] [--dry-run]
+    python benchmarks/pixel_sampling.py [--images 24] [--rounds 3] [--dry-run]
 
 Networks are those of experiment=pixelcnn_mnist and gated_pixelcnn_mnist with random weights; speed does not depend on
 them. The ways take turns in one process, so load on the machine that comes and goes falls on all; every round gives one
@@ -77,7 +77,7 @@ def measure(name: str, number: int, rounds: int) -> tuple[dict[str, list[float]]
 def main() -> None:
     """Measure, print and rewrite the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dry-run", action="store_true", help="print, and leave docs/results.md as it is")
     options = parser.parse_args()

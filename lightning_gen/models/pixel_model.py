@@ -26,7 +26,7 @@ class PixelModel(GenerativeModel):
     recurrent neural networks", equation 1).
 
     Images are drawn pixel by pixel. A network with a cache draws them in float64, where the cached computation and that
-    of the whole network differ by some 1e-14: with and without the cache, samples from one generator are the same bits
+    of the whole network differ by some 1e-15: with and without the cache, samples from one generator are the same bits
     unless a random number falls so near to the border of two values. Where a device has no float64, it is float32, and
     such ties are as likely as some 1e-6 for each pixel and border.
 

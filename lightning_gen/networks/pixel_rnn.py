@@ -15,14 +15,15 @@ from lightning_gen.networks.pixel_network import ClassBias, PixelCache, PixelNet
 from lightning_gen.networks.pixelcnn import HeadCache, PixelHead
 
 
-def lstm_step(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-    """State and cell (N, h, ...) of an LSTM (equation 3).
+def lstm_step(gates: Tensor, cell: Tensor, dim: int = 1) -> tuple[Tensor, Tensor]:
+    """State and cell, h along ``dim``, of an LSTM (equation 3).
 
     Args:
-        gates: (N, 4h, ...) before their nonlinearities: output, forget and input gates and content.
-        cell: (N, h, ...) of the step before.
+        gates: 4h along ``dim``, before their nonlinearities: output, forget and input gates and content.
+        cell: of the step before.
+        dim: of the features.
     """
-    output, forget, enter, content = gates.chunk(4, 1)
+    output, forget, enter, content = gates.chunk(4, dim)
     cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(content)
     return torch.sigmoid(output) * torch.tanh(cell), cell
 
@@ -76,17 +77,19 @@ class DiagonalLSTM(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         """States (N, h, H, W) of maps (N, C, H, W)."""
         width = maps.shape[3]
-        inside = skew(torch.ones_like(maps[:1, :1]))
-        columns = skew(self.input_to_state(maps)).unbind(3)
-        state = cell = torch.zeros_like(columns[0][:, : columns[0].shape[1] // 4])
+        # One skewed column after the other, (N, H, features) each.
+        inside = skew(torch.ones_like(maps[:1, :1])).permute(3, 0, 2, 1).contiguous().unbind()
+        columns = skew(self.input_to_state(maps)).permute(3, 0, 2, 1).contiguous().unbind()
+        weight = self.state_to_state.weight.permute(2, 1, 0).flatten(0, 1)
+        state = cell = torch.zeros_like(columns[0][..., : columns[0].shape[2] // 4])
         states = []
-        for number, column in enumerate(columns):
-            # The state of the row above comes before that of the row itself; none is above the first row.
-            gates = column + self.state_to_state(F.pad(state, (1, 0)))
+        for column, within in zip(columns, inside, strict=True):
+            above = F.pad(state, (0, 0, 1, 0))[:, :-1]
+            gates = column + torch.cat([above, state], 2) @ weight
             # Outside the image there is no state.
-            state, cell = (part * inside[..., number] for part in lstm_step(gates, cell))
+            state, cell = (part * within for part in lstm_step(gates, cell, 2))
             states.append(state)
-        return unskew(torch.stack(states, 3), width)
+        return unskew(torch.stack(states).permute(1, 3, 2, 0), width)
 
 
 def skew(maps: Tensor) -> Tensor:

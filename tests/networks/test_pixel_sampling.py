@@ -107,3 +107,20 @@ def test_pixelcnn_pp_draws_the_same_through_three_sizes_of_maps(size: tuple[int,
     network = PixelCNNPP((3, *size), law.parameter_channels(3), None, 4, 1, 3, 0.5).double().eval()
     start = torch.zeros(4, 3, *size, dtype=torch.float64)
     assert torch.equal(fill(network, law, start, 0, True), fill(network, law, start, 0, False))
+
+
+class Copying(PixelNetwork):
+    """Logits of an image in which each channel is certain to be the opposite of the value before it."""
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        values = images.permute(0, 2, 3, 1).flatten(1)
+        before = torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], 1)
+        return -100 * before.view(images.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+
+
+def test_each_channel_is_drawn_given_the_values_drawn_before_it() -> None:
+    network = Copying((3, 2, 2), [0, 1, 2])
+    drawn = fill(network, build_law({"name": "bernoulli"}), torch.zeros(16, 3, 2, 2), 0, False)
+    values = drawn.permute(0, 2, 3, 1).flatten(1)
+    assert set(values[:, 0].tolist()) == {-1, 1}
+    assert torch.equal(values, values[:, :1] * torch.tensor([1.0, -1.0]).repeat(6))

@@ -24,6 +24,7 @@ from lightning_gen.tracking.record_files import FoundRun
 from lightning_gen.training import train
 from tests.conftest import forked
 from tests.models.small_vae import small_vae
+from tests.models.tiny import tiny_config
 
 
 def images(number: int = 50) -> ImageSet:
@@ -185,6 +186,23 @@ def test_a_run_records_its_likelihood_and_evaluate_finds_the_same(tmp_path: Path
     assert len(found) > len(names)
     few = score(ScoringJob(run, overrides=options, metrics=["frechet_distance"]))
     assert [each["name"] for each in few] == ["fd_random"]
+
+
+def test_a_pixel_model_is_scored_exactly() -> None:
+    record = train(
+        tiny_config(
+            "gated_pixelcnn",
+            "experiment_name=tiny",
+            "callbacks=density",
+            "callbacks.likelihood.num_images=30",
+            "callbacks.samples=null",
+        )
+    )
+    assert record is not None
+    bits, nats = record["scores"]
+    assert bits["protocol"]["metric"]["exact"] is True
+    assert 0 < bits["value"] < math.log2(17) + 1
+    assert nats["value"] == pytest.approx(64 * math.log(2) * bits["value"])
 
 
 def test_models_without_either_are_refused(train_here: Callable[..., dict[str, Any]]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from lightning_gen.commands import boards, extractors, scores, studies, sweeps, translation, walks
+from lightning_gen.commands import boards, codes, extractors, scores, studies, sweeps, translation, walks
 from lightning_gen.commands.shared import (
     Device,
     Force,
@@ -42,6 +42,7 @@ app.add_typer(boards.app)
 app.add_typer(studies.app)
 app.add_typer(sweeps.app)
 app.add_typer(walks.app, name="latents")
+app.add_typer(codes.app, name="codes")
 app.add_typer(extractors.app, name="extractor")
 
 

@@ -17,6 +17,7 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
+from lightning_gen.callbacks.likelihood import LikelihoodProtocol, likelihood_protocol
 from lightning_gen.callbacks.scores import check_samples, evaluate_model
 from lightning_gen.callbacks.translated import TranslationScoring
 from lightning_gen.configuration import compose_config, compose_data, config_dir
@@ -135,6 +136,7 @@ class Opened:
         trained: the model, or
         images: the images, that are scored.
         translation: of a model that translates, what and against what.
+        likelihood: how held-out images are scored too, as in the model's run; None where they were not.
     """
 
     evaluator: Evaluator
@@ -142,6 +144,7 @@ class Opened:
     trained: Trained | None = None
     images: ImageFiles | None = None
     translation: TranslationScoring | None = None
+    likelihood: LikelihoodProtocol | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,8 @@ def _score(job: ScoringJob, rank: int, world_size: int, device: str, progress: P
     elif opened.trained is not None:
         with opened.trained.model.evaluation():
             scores = evaluate_model(evaluator, opened.trained.model, **options)
+            if opened.likelihood is not None:
+                scores += opened.likelihood.measure(opened.trained.model, rank, world_size)
     else:
         assert opened.images is not None
         images = opened.images
@@ -209,7 +214,10 @@ def _open_trained(job: ScoringJob, device: str) -> Opened:
     else:
         reference = _open_reference(job.against, evaluator, job.overrides)
     check_samples(evaluator, model, data.image_shape, *_known_of(reference))
-    return Opened(evaluator, reference, trained=trained)
+    likelihood = None
+    if trained.config["callbacks"].get("likelihood") and job.against is None and not job.metrics:
+        likelihood = likelihood_protocol(data, trained.config["callbacks"]["likelihood"])
+    return Opened(evaluator, reference, trained=trained, likelihood=likelihood)
 
 
 def _open_images(job: ScoringJob, device: str) -> Opened:

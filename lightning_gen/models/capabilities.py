@@ -7,11 +7,12 @@ live on the CPU whatever the model's device.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from lightning_gen.models.latent_mixture import LatentMixture
 from lightning_gen.models.latents import Code
 
 
@@ -59,8 +60,35 @@ class Truncates(Samples, Protocol):
 class Reconstructs(Protocol):
     """Models that encode images and decode them again."""
 
-    def reconstruct(self, images: Tensor) -> Tensor:
-        """Reconstructions (N, C, H, W) of images (N, C, H, W)."""
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Reconstructions (N, C, H, W) of images (N, C, H, W) and, for a conditional model, labels (N,)."""
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Models that have a vector for every image."""
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Vectors (N, D) of images (N, C, H, W) and, for a conditional model, labels (N,)."""
+
+
+@runtime_checkable
+class HasPosterior(Encodes, Protocol):
+    """Models with a diagonal normal law of latents for every image, whose means `encode` returns."""
+
+    def posterior(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Means and logarithms of variances, each (N, D)."""
+
+
+@runtime_checkable
+class FitsLatents(Latents, Encodes, Protocol):
+    """Models that can draw latents from a mixture fitted to what `encode` returns of training images.
+
+    Attributes:
+        mixture: None for a model that draws them from elsewhere.
+    """
+
+    mixture: LatentMixture | None
 
 
 @runtime_checkable
@@ -89,12 +117,32 @@ class Translates(Protocol):
 
 @runtime_checkable
 class Likelihood(Protocol):
-    """Models that score images by their probability."""
+    """Models that score images by their probability.
+
+    Attributes:
+        likelihood_is_exact: whether `bits_per_dim` is the model's own, or an upper bound.
+        likelihood_settings: JSON-able: what it depends on beside the weights (the law of the pixels, importance
+            samples, ...), part of the protocol of every score made of it.
+    """
 
     likelihood_is_exact: bool
 
-    def bits_per_dim(self, images: Tensor) -> Tensor:
-        """Bits per dimension (N,), exact or an upper bound as ``likelihood_is_exact`` says."""
+    @property
+    def likelihood_settings(self) -> Mapping[str, Any]:
+        """See above."""
+
+    def bits_per_dim(self, images: Tensor, labels: Tensor | None = None, *, generator: torch.Generator) -> Tensor:
+        """Bits per dimension (N,): -log2 p(x) / (C H W). The generator is that of the noise in it, if there is some."""
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Models that draw the rest of an image, given its upper rows."""
+
+    def complete(
+        self, images: Tensor, rows: int, labels: Tensor | None = None, *, generator: torch.Generator
+    ) -> Tensor:
+        """Images (N, C, H, W) whose first ``rows`` rows are what the model observes of those handed in."""
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from lightning_gen.tracking.record import read_record
 from lightning_gen.tracking.settings import settings_digest
 
 RECORD_FILE = "result.json"
-NO_RUNS_BELOW = frozenset({"checkpoints", "samples", "interpolations", "wandb"})
+NO_RUNS_BELOW = frozenset({"checkpoints", "samples", "interpolations", "reconstructions", "wandb"})
 """Folders that hold no runs, however many files they hold."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from lightning_gen.errors import UserError
 from lightning_gen.models.base import GenerativeModel
 from lightning_gen.models.capabilities import Latents, Samples, Translates
 from lightning_gen.models.gan import GAN
+from lightning_gen.models.pixel_model import PixelModel
 from lightning_gen.models.translation import TranslationModel
 from lightning_gen.registry import construct
 from lightning_gen.training import build_model
-from tests.models.tiny import EVERY_MODEL, SAMPLING, TRANSLATING, tiny_config
+from tests.models.tiny import ADVERSARIAL, EVERY_MODEL, PIXEL_MODELS, SAMPLERS, TRANSLATING, tiny_config
 
 State = dict[str, torch.Tensor]
 
@@ -29,10 +31,10 @@ def build(name: str, *overrides: str) -> tuple[GenerativeModel, ImageDataModule]
     return build_model(config, data), data
 
 
-def fit(model: GenerativeModel, data: ImageDataModule, steps: int) -> pl.Trainer:
+def fit(model: GenerativeModel, data: ImageDataModule, steps: int, checkpoint: Path | None = None) -> pl.Trainer:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = pl.Trainer(accelerator="cpu", max_steps=steps, enable_model_summary=False, **quiet)
-    trainer.fit(model, datamodule=data)
+    trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return trainer
 
 
@@ -57,7 +59,7 @@ def players(model: GenerativeModel) -> tuple[list[nn.Module], list[nn.Module]]:
     return [model.discriminator], [model.generator]
 
 
-@pytest.mark.parametrize("name", EVERY_MODEL)
+@pytest.mark.parametrize("name", [*ADVERSARIAL, *TRANSLATING])
 def test_each_step_changes_its_own_network_and_nothing_of_the_other(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = build(name)
     discriminators, generators = players(model)
@@ -84,11 +86,35 @@ def test_each_step_changes_its_own_network_and_nothing_of_the_other(name: str, m
     assert model.images_seen == 2 * data.batch_size
 
 
-@pytest.mark.parametrize("name", SAMPLING)
+@pytest.mark.parametrize("name", PIXEL_MODELS)
+def test_an_iteration_steps_the_network_once_and_moves_the_average_after_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = build(name)
+    assert isinstance(model, PixelModel)
+    seen: list[tuple[bool, bool]] = []
+    original = model.training_iteration
+
+    def watched(batch: Any) -> Any:
+        network, average = state(model.network), state(model.average)
+        result = original(batch)
+        seen.append((same(network, state(model.network)), same(average, state(model.average))))
+        return result
+
+    monkeypatch.setattr(model, "training_iteration", watched)
+    average = state(model.average)
+    trainer = fit(model, data, 2)
+    assert seen == [(False, True)] * 2
+    assert not same(average, state(model.average))
+    assert trainer.global_step == model.iteration == 2
+    assert model.images_seen == 2 * data.batch_size
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_samples_are_images_and_come_from_the_generator_handed_in(name: str) -> None:
     model, data = build(name)
     assert isinstance(model, Samples)
-    assert isinstance(model, Latents)
+    assert isinstance(model, Latents) or name not in ADVERSARIAL
     with model.evaluation():
         draws = [model.sample(3, generator=torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)]
     assert draws[0].shape == (3, *data.image_shape)
@@ -133,3 +159,19 @@ def test_a_checkpoint_holds_all_that_training_needs(name: str) -> None:
     other, _ = build(name)
     other.load_state_dict(model.state_dict())
     assert same(state(model), state(other))
+
+
+@pytest.mark.parametrize("name", PIXEL_MODELS)
+def test_a_resumed_training_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
+    model, data = build(name)
+    whole = fit(model, data, 3)
+    stopped, stopped_data = build(name)
+    fit(stopped, stopped_data, 2).save_checkpoint(tmp_path / "stopped.ckpt")
+    resumed, resumed_data = build(name)
+    trainer = fit(resumed, resumed_data, 3, tmp_path / "stopped.ckpt")
+    assert same(state(model), state(resumed))
+    assert not same(state(model), state(stopped))
+    assert [each.state_dict()["param_groups"] for each in trainer.optimizers] == [
+        each.state_dict()["param_groups"] for each in whole.optimizers
+    ]
+    assert (resumed.iteration, resumed.images_seen) == (model.iteration, model.images_seen)

@@ -4,30 +4,61 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
+
 from lightning_gen.configuration import compose_config, config_dir
+from lightning_gen.models import GenerativeModel
+from lightning_gen.models.capabilities import Samples
+from lightning_gen.models.gan import GAN
+from lightning_gen.models.pixel_model import PixelModel
+from lightning_gen.models.translation import TranslationModel
+from lightning_gen.registry import resolve
 
 WIDTHS = ["model.generator.base_channels=4", "model.discriminator.base_channels=4"]
 
 SEVERAL_STEPS = [*WIDTHS, "model.generator_batch_size=16", "data.batch_size=40"]
 TRANSLATION = [*WIDTHS, "model.discriminator.num_layers=2", "data.batch_size=4"]
+PIXELS = ["data.image_size=8", "+model.law.levels=17", "model.network.channels=6"]
 MLP = ["model.generator.hidden=[24,16]", "model.discriminator.units=8"]
+
+HIDDEN = ["model.encoder.hidden=[12]", "model.decoder.hidden=[12]"]
+CONV = [f"model.{network}.{key}" for network in ("encoder", "decoder") for key in ("base_channels=2", "hidden=8")]
+FEW_SAMPLES = ["model.importance_samples=2", "model.mixture={components:2,num_images:64}"]
+
+MAPS = "channels:4,residual_channels:4"
+FIRST_STAGE = (
+    "{_target_:lightning_gen.models.vqvae.VQVAE,image_shape:[1,32,32],num_codes:16,code_dim:3,optimizer:{name:Adam},"
+    f"encoder:{{_target_:lightning_gen.networks.encoders.MapEncoder,{MAPS}}},"
+    f"decoder:{{_target_:lightning_gen.networks.decoders.MapDecoder,{MAPS}}}}}"
+)
 
 TINY: dict[str, list[str]] = {
     "acgan": WIDTHS,
+    "autoencoder": [*CONV, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
+    "autoencoder_mlp": [*HIDDEN, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
+    "beta_vae": [*CONV, *FEW_SAMPLES],
     "biggan": [*WIDTHS, "data.batch_size=16", "model.latent_dim=8", "model.generator.embedding_dim=4"],
     "biggan_cifar": [*WIDTHS, "data.batch_size=32", "model.latent_dim=8"],
     "cdcgan": WIDTHS,
     "cgan": [*MLP, "model.generator.label_units=8", "model.discriminator.label_units=4"],
     "cyclegan": [*TRANSLATION, "data=inverted", "model.pool_size=8"],
+    "cvae": [*HIDDEN, *FEW_SAMPLES],
     "dcgan": WIDTHS,
     "dcgan_small": WIDTHS,
+    "denoising_autoencoder": [*HIDDEN, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
     "discogan": [*WIDTHS, "data=inverted"],
     "dragan": WIDTHS,
     "gan": MLP,
+    "gated_pixelcnn": [*PIXELS, "model.network.layers=2", "model.network.head_channels=8"],
     "improved_gan": WIDTHS,
     "infogan": [*WIDTHS, "model.generator.hidden=16", "model.discriminator.hidden=16"],
     "lsgan": [*WIDTHS, "model.latent_dim=8"],
+    "m2": [*HIDDEN, "model.classifier.hidden=[8]", "model.importance_samples=2", "data.labelled_per_class=5"],
     "pix2pix": [*TRANSLATION, "data=edges"],
+    "pixel_rnn_diagonal": [*PIXELS, "model.network.layers=1", "model.network.head_channels=8"],
+    "pixel_rnn_row": [*PIXELS, "model.network.layers=1", "model.network.head_channels=8"],
+    "pixelcnn": [*PIXELS, "model.network.blocks=2", "model.network.head_channels=8"],
+    "pixelcnn_pp": [*PIXELS, "model.network.layers=1", "model.network.sizes=2"],
     "projection": SEVERAL_STEPS,
     "r3gan": [
         f"model.{player}.{key}" for player in ("generator", "discriminator") for key in ("width=8", "cardinality=2")
@@ -40,6 +71,22 @@ TINY: dict[str, list[str]] = {
     ],
     "sgan_conv": [*WIDTHS, "data.labelled_per_class=5"],
     "sngan": SEVERAL_STEPS,
+    "vae": [*CONV, *FEW_SAMPLES],
+    "vae_mlp": [*HIDDEN, *FEW_SAMPLES, "model.sampler=mixture"],
+    "vae_resnet": ["model.encoder.base_channels=2", "model.decoder.base_channels=2", *FEW_SAMPLES],
+    "vq_prior": [
+        f"model.first_stage={FIRST_STAGE}",
+        *(f"model.prior.network.{key}" for key in ("channels=6", "layers=2", "head_channels=8")),
+    ],
+    "vqvae": [
+        "model.num_codes=16",
+        "model.code_dim=3",
+        *(
+            f"model.{network}.{key}=4"
+            for network in ("encoder", "decoder")
+            for key in ("channels", "residual_channels")
+        ),
+    ],
     "wgan": [*WIDTHS, "data.batch_size=40"],
     "wgan_gp": [*WIDTHS, "data.batch_size=40"],
     "wgan_gp_resnet": SEVERAL_STEPS,
@@ -53,11 +100,28 @@ EVERY_MODEL = sorted(
 )
 """All but the narrow variants, which are the same networks."""
 
-TRANSLATING = ["cyclegan", "discogan", "pix2pix"]
+
+def _class_of(config: str) -> type[GenerativeModel]:
+    """The class of a config, or of the first that it builds on."""
+    content = yaml.safe_load((config_dir() / "model" / f"{config}.yaml").read_text())
+    if "_target_" in content:
+        return resolve(content["_target_"], GenerativeModel)  # type: ignore[type-abstract]
+    return _class_of(content["defaults"][0])
+
+
+_CLASSES = {name: _class_of(name) for name in EVERY_MODEL}
+
+ADVERSARIAL = [name for name, found in _CLASSES.items() if issubclass(found, GAN)]
+"""Models with a generator and a discriminator."""
+
+TRANSLATING = [name for name, found in _CLASSES.items() if issubclass(found, TranslationModel)]
 """Models that translate images."""
 
-SAMPLING = [model for model in EVERY_MODEL if model not in TRANSLATING]
-"""Models that make images of nothing."""
+PIXEL_MODELS = [name for name, found in _CLASSES.items() if issubclass(found, PixelModel)]
+"""Models of pixels given those before them."""
+
+SAMPLERS = [name for name, found in _CLASSES.items() if issubclass(found, Samples)]
+"""Those that make images by themselves."""
 
 
 def tiny_config(model: str, *overrides: str) -> dict[str, Any]:

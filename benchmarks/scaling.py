@@ -39,6 +39,7 @@ from lightning_gen.callbacks.scores import evaluate_model, synchronize_buffers
 from lightning_gen.configuration import compose_config
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel
+from lightning_gen.tracking.record import package_versions
 from lightning_gen.training import build_model, quieten
 
 WARMUP = 5
@@ -188,7 +189,7 @@ def table(rows: Sequence[Row], rounds: int) -> list[str]:
     lines += [
         "",
         f"Batches of {sizes} in each process, one thread each on {os.cpu_count()} CPU cores ({platform.machine()}), "
-        f"gloo, torch {torch.__version__}; medians of {rounds} rounds.",
+        f"gloo, torch {package_versions()['torch']}; medians of {rounds} rounds.",
     ]
     return lines
 

@@ -30,12 +30,17 @@ NARROW = (
     "metrics.reference_split=test",
     "metrics.num_samples=2000",
     "callbacks.samples.every_n_images=null",
-    "model.generator.base_channels=16",
-    "model.discriminator.base_channels=32",
-    "model.generator_optimizer.lr=5e-4",
-    "trainer.max_steps=3000",
+    "model.generator.base_channels=24",
+    "model.generator.depth=3",
+    "model.generator.dropout_blocks=0",
+    "model.generator_optimizer.lr=1e-3",
+    # Stronger ones win at once, and the generator answers them with a chequered pattern.
+    "model.discriminator.base_channels=16",
+    "model.discriminator.num_layers=1",
+    "model.discriminator_optimizer.lr=1e-4",
+    "trainer.max_steps=2400",
 )
-"""What makes the photographs' experiment one of minutes on two CPU cores."""
+"""What makes the photographs' experiment one of minutes on two CPU cores: a shallow U-Net and patches of 16 pixels."""
 
 SCORES = {
     "fd": ("fd_digits", 1),

@@ -107,8 +107,8 @@ class PixelModel(GenerativeModel):
 
     @property
     def likelihood_settings(self) -> Mapping[str, Any]:
-        """The law."""
-        return {"law": self.law_spec}
+        """The law, and whether labels are given."""
+        return {"law": self.law_spec, "conditional": self.conditional}
 
     def bits_per_dim(self, images: Tensor, labels: Tensor | None = None, *, generator: torch.Generator) -> Tensor:
         """Bits per dimension (N,) of what the law observes of images, -log2 p(x) / (C H W).

@@ -1,0 +1,117 @@
+"""The section "Explicit density" of docs/results.md: likelihoods and samples of autoencoders, VAEs and pixel models.
+
+    python benchmarks/density_results.py --data-dir FOLDER [--seeds 0] [--output-dir runs/density] [--table-only]
+
+Trains the MNIST experiments of `RUNS` for every seed, and M2's classifier on the labelled images alone, ``--jobs`` at a
+time, and rewrites the tables between the markers and the pictures in docs/images. Runs that are finished are not run
+again, so it may be stopped and called again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from results_page import IMAGES, completed_records, machine, mean_and_spread, rewrite_section, run_experiments
+
+RUNS = {
+    "pixelcnn_mnist": "PixelCNN",
+    "gated_pixelcnn_mnist": "Gated PixelCNN",
+    "vae_mnist": "VAE",
+    "beta_vae_mnist": "beta-VAE, beta = 4",
+    "cvae_mnist": "conditional VAE",
+    "autoencoder_mnist": "autoencoder, a mixture on its codes",
+}
+PUBLISHED = {
+    "pixelcnn_mnist": "81.30",
+    "gated_pixelcnn_mnist": "",
+    "vae_mnist": "",
+}
+"""Nats on MNIST binarized once and for all (van den Oord et al. 2016, "Pixel recurrent neural networks", table 4)."""
+
+LABELS = {"m2_mnist": "M2", "m2_mnist_supervised": "the classifier alone"}
+
+
+def overrides(experiment: str, seed: int, data_dir: Path) -> list[str]:
+    """The run of an experiment and a seed."""
+    name = experiment.removesuffix("_supervised")
+    alone = ["model.supervised_only=true"] if name != experiment else []
+    place = [f"seed={seed}", f"run_name=seed{seed}", f"paths.data_dir={data_dir.resolve()}"]
+    return [f"experiment={name}", f"experiment_name={experiment}", *place, *alone]
+
+
+def values(record: Mapping[str, Any]) -> dict[str, float]:
+    """The last value of every score of a record."""
+    return {score["name"]: score["value"] for score in record["scores"]}
+
+
+def table(seeds: Sequence[int], output_dir: Path) -> list[str]:
+    """The section."""
+    rows, records = [], []
+    columns = {"nll": 2, "fd_mnist": 1, "reconstruction_error": 4, "active_units": 0}
+    for experiment, title in RUNS.items():
+        found = completed_records(experiment, seeds, output_dir)
+        if not found:
+            continue
+        records += found.values()
+        scores = [values(record) for record in found.values()]
+        cells = [mean_and_spread([each[name] for each in scores if name in each], at) for name, at in columns.items()]
+        seconds = mean_and_spread([record["train_seconds"] for record in found.values()], 0)
+        passes = next(iter(found.values()))["images_seen"] / 60_000
+        parameters = sum(next(iter(found.values()))["parameters"].values())
+        rows.append(
+            f"| {title} | {' | '.join(cells)} | {PUBLISHED.get(experiment, '')} | {parameters:,} | {passes:.1f} | "
+            f"{seconds} |"
+        )
+    if not rows:
+        raise SystemExit("no run is finished")
+    lines = [
+        "| model | nats | fd_mnist | squared error | active units | published nats | parameters | passes | training s |",
+        "| --- |" + " --- |" * 8,
+        *rows,
+        "",
+        f"Seeds {', '.join(map(str, seeds))}. {machine(records)}.",
+    ]
+    errors = {title: completed_records(experiment, seeds, output_dir) for experiment, title in LABELS.items()}
+    if all(errors.values()):
+        lines += [
+            "",
+            "| MNIST with 100 labels | test error | training s |",
+            "| --- | --- | --- |",
+            *(
+                f"| {title} | {mean_and_spread([values(record)['test_error'] for record in found.values()], 2, '%')} | "
+                f"{mean_and_spread([record['train_seconds'] for record in found.values()], 0)} |"
+                for title, found in errors.items()
+            ),
+        ]
+    return lines
+
+
+def main() -> None:
+    """Train what is missing and rewrite the section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, help="folder that has MNIST")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--experiments", nargs="+", default=[*RUNS, *LABELS])
+    parser.add_argument("--output-dir", type=Path, default=Path("runs/density"))
+    parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
+    parser.add_argument("--table-only", action="store_true")
+    arguments = parser.parse_args()
+    output_dir = arguments.output_dir.resolve()
+    if not arguments.table_only:
+        if arguments.data_dir is None:
+            parser.error("--data-dir is needed to train")
+        runs = [overrides(name, seed, arguments.data_dir) for seed in arguments.seeds for name in arguments.experiments]
+        run_experiments(runs, output_dir, arguments.jobs)
+    rewrite_section("density", table(arguments.seeds, output_dir))
+    for experiment in RUNS:
+        pictures = sorted((output_dir / experiment / f"seed{arguments.seeds[0]}" / "samples").glob("*[0-9].png"))
+        if pictures:
+            shutil.copyfile(pictures[-1], IMAGES / f"density_{experiment}.png")
+
+
+if __name__ == "__main__":
+    main()

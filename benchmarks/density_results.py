@@ -69,7 +69,7 @@ def table(seeds: Sequence[int], output_dir: Path) -> list[str]:
     if not rows:
         raise SystemExit("no run is finished")
     lines = [
-        "| model | nats | fd_mnist | squared error | active units | published nats | parameters | passes | training s |",
+        "| model | nats | fd_mnist | squared error | active units | published nats | parameters | passes | seconds |",
         "| --- |" + " --- |" * 8,
         *rows,
         "",

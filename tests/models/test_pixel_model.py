@@ -148,7 +148,7 @@ def test_it_can_do_what_it_says() -> None:
     assert isinstance(model, Samples)
     assert isinstance(model, Likelihood)
     assert isinstance(model, Completes)
-    assert model.likelihood_settings == {"law": {"name": "categorical", "levels": 4}}
+    assert model.likelihood_settings == {"law": {"name": "categorical", "levels": 4}, "conditional": False}
     gaussian = build("pixelcnn", (1, 4, 4), {"name": "gaussian"})
     assert not gaussian.likelihood_is_exact
     with gaussian.evaluation():

@@ -36,7 +36,7 @@ SMALL = (
 
 
 def pytest_sessionstart() -> None:
-    """Hear Ctrl-C: shells start commands in the background with it ignored, and processes of tests would inherit that."""
+    """Hear Ctrl-C: shells ignore it in background commands, and the processes of tests would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -32,6 +33,12 @@ SMALL = (
     "callbacks.interpolation.frames=4",
 )
 """Overrides that make a run of the default model take seconds."""
+
+
+def pytest_sessionstart() -> None:
+    """Hear Ctrl-C: shells ignore it in background commands, and the processes of tests would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -72,10 +72,12 @@ KILLS = [
 ]
 
 
-@pytest.mark.parametrize("kills", KILLS, ids=lambda kills: f"killed_at_{'_'.join(map(str, kills))}")
+# Names without the random points, so that processes that share the tests agree on them.
+@pytest.mark.parametrize("kills", KILLS, ids=["once", "about the ends of epochs", "about a score"])
 def test_killed_and_resumed_equals_never_killed(
     whole: tuple[dict[str, Any], str], kills: list[int], tmp_path: Path
 ) -> None:
+    print(f"killed at iterations {kills}")
     for kill in kills:
         kill_options = ["+callbacks.kill._target_=tests.spies.KillAt", f"+callbacks.kill.iteration={kill}"]
         assert train(tmp_path, "resume=auto", *kill_options) == -signal.SIGKILL

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_gen.errors import UserError
-from lightning_gen.losses.translation import criteria, discriminator_loss
+from lightning_gen.losses.translation import criteria
 from lightning_gen.models.base import ImageBatch, frozen
 from lightning_gen.models.replay_pool import ReplayPool, gather_pools, own_pool
-from lightning_gen.models.translation import TranslationModel, domains
+from lightning_gen.models.translation import TwoWayTranslation, domains
 
 
-class CycleGAN(TranslationModel):
+class CycleGAN(TwoWayTranslation):
     """Two translators and two discriminators, bound by cycle consistency (Zhu et al. 2017, eq. 3).
 
     With G: A -> B (``generator_ab``) and F: B -> A (``generator_ba``) the translators minimize
@@ -46,11 +46,6 @@ class CycleGAN(TranslationModel):
             images that the networks cannot take.
     """
 
-    network_names = ("generator_ab", "generator_ba", "discriminator_a", "discriminator_b")
-    averaged_networks = ("generator_ab", "generator_ba")
-    translators: ClassVar[Mapping[str, str]] = {"AtoB": "generator_ab", "BtoA": "generator_ba"}
-    discriminator_names = ("discriminator_a", "discriminator_b")
-
     def __init__(
         self,
         image_shape: tuple[int, int, int],
@@ -76,10 +71,7 @@ class CycleGAN(TranslationModel):
                 f"model.identity_weight={identity_weight} compares images of {channels[0]} channels with such of "
                 f"{channels[1]}: set it to 0"
             )
-        self.generator_ab = self.build_translator(generator, "A", "B")
-        self.generator_ba = self.build_translator(generator, "B", "A")
-        self.discriminator_a = self.build_discriminator(discriminator, "A")
-        self.discriminator_b = self.build_discriminator(discriminator, "B")
+        self.build_networks(generator, discriminator)
         self.pools = {domain: ReplayPool(pool_size) for domain in ("A", "B")}
 
     def training_iteration(self, batch: ImageBatch) -> dict[str, Tensor]:
@@ -106,19 +98,6 @@ class CycleGAN(TranslationModel):
             first, *others = terms.values()
             self.step_generators(sum(others, first))
         return terms
-
-    def discriminator_step(self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
-        """Step both discriminators on real images and on fake ones without a gradient; returns their losses."""
-        losses = {
-            f"{name}_loss": discriminator_loss(self.criterion, network(real).logits, network(fake).logits)
-            for name, network, real, fake in (
-                ("discriminator_a", self.discriminator_a, a, fake_a),
-                ("discriminator_b", self.discriminator_b, b, fake_b),
-            )
-        }
-        first, second = losses.values()
-        self.step_discriminators(first + second)
-        return losses
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the pools of all processes; every process calls this."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_gen.errors import UserError
-from lightning_gen.losses.translation import criteria, discriminator_loss, mean_feature_loss, unit_square_error
+from lightning_gen.losses.translation import criteria, mean_feature_loss, unit_square_error
 from lightning_gen.models.base import ImageBatch, frozen
-from lightning_gen.models.translation import TranslationModel, domains
+from lightning_gen.models.translation import TwoWayTranslation, domains
 from lightning_gen.networks.translator import DomainOutput
 
 
-class DiscoGAN(TranslationModel):
+class DiscoGAN(TwoWayTranslation):
     """Two translators and two discriminators, bound by reconstruction in both domains (Kim et al. 2017, section 2).
 
     With G_AB (``generator_ab``) and G_BA (``generator_ba``) the translators minimize, as the published code does,
@@ -45,11 +45,6 @@ class DiscoGAN(TranslationModel):
     Raises:
         UserError: a set of one domain, unknown names or options, or images that the networks cannot take.
     """
-
-    network_names = ("generator_ab", "generator_ba", "discriminator_a", "discriminator_b")
-    averaged_networks = ("generator_ab", "generator_ba")
-    translators: ClassVar[Mapping[str, str]] = {"AtoB": "generator_ab", "BtoA": "generator_ba"}
-    discriminator_names = ("discriminator_a", "discriminator_b")
 
     def __init__(
         self,
@@ -85,10 +80,7 @@ class DiscoGAN(TranslationModel):
         self.final_rate = final_rate
         self.starting_iterations = starting_iterations
         self.discriminator_every = discriminator_every
-        self.generator_ab = self.build_translator(generator, "A", "B")
-        self.generator_ba = self.build_translator(generator, "B", "A")
-        self.discriminator_a = self.build_discriminator(discriminator, "A")
-        self.discriminator_b = self.build_discriminator(discriminator, "B")
+        self.build_networks(generator, discriminator)
         # The layout in which convolutions and batch norms are fastest, on the CPU too.
         self.to(memory_format=torch.channels_last)
 
@@ -96,23 +88,10 @@ class DiscoGAN(TranslationModel):
         """A step of the discriminators or one of the translators."""
         a, b = domains(batch)
         if self.iteration % self.discriminator_every == 0:
-            return self.discriminator_step(a, b)
+            with torch.no_grad(), frozen(self.generators()):
+                fake_a, fake_b = self.generator_ba(b), self.generator_ab(a)
+            return self.discriminator_step(a, b, fake_a, fake_b)
         return self.generator_step(a, b)
-
-    def discriminator_step(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
-        """Step both discriminators (Kim et al. 2017, section 2); returns their losses."""
-        with torch.no_grad(), frozen(self.generators()):
-            fake_a, fake_b = self.generator_ba(b), self.generator_ab(a)
-        losses = {
-            f"{name}_loss": discriminator_loss(self.criterion, network(real).logits, network(fake).logits)
-            for name, network, real, fake in (
-                ("discriminator_a", self.discriminator_a, a, fake_a),
-                ("discriminator_b", self.discriminator_b, b, fake_b),
-            )
-        }
-        first, second = losses.values()
-        self.step_discriminators(first + second)
-        return losses
 
     def generator_step(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
         """Step both translators (Kim et al. 2017, section 2); returns the terms, weighted."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_gen.data.batches import PairBatch
 from lightning_gen.errors import UserError
+from lightning_gen.losses.translation import Criterion, discriminator_loss
 from lightning_gen.models.base import GenerativeModel, ImageBatch
 from lightning_gen.models.optimizers import build_optimizer, build_schedule
 from lightning_gen.networks.translator import DomainDiscriminator, Translator
@@ -141,6 +142,40 @@ class TranslationModel(GenerativeModel):
     def _translator(self, direction: str) -> Translator:
         network: Translator = getattr(self, self.translators[direction])
         return network
+
+
+class TwoWayTranslation(TranslationModel):
+    """A translator for each direction and a discriminator for each domain.
+
+    Attributes:
+        criterion: what the discriminators minimize, set by the subclass.
+    """
+
+    network_names = ("generator_ab", "generator_ba", "discriminator_a", "discriminator_b")
+    averaged_networks = ("generator_ab", "generator_ba")
+    translators: ClassVar[Mapping[str, str]] = {"AtoB": "generator_ab", "BtoA": "generator_ba"}
+    discriminator_names = ("discriminator_a", "discriminator_b")
+    criterion: Criterion
+
+    def build_networks(self, generator: Mapping[str, Any], discriminator: Mapping[str, Any]) -> None:
+        """All four networks, from the spec of a `Translator` and that of a `DomainDiscriminator`."""
+        self.generator_ab = self.build_translator(generator, "A", "B")
+        self.generator_ba = self.build_translator(generator, "B", "A")
+        self.discriminator_a = self.build_discriminator(discriminator, "A")
+        self.discriminator_b = self.build_discriminator(discriminator, "B")
+
+    def discriminator_step(self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
+        """Step both discriminators on real images and on fake ones without a gradient; returns their losses."""
+        losses = {
+            f"{name}_loss": discriminator_loss(self.criterion, network(real).logits, network(fake).logits)
+            for name, network, real, fake in (
+                ("discriminator_a", self.discriminator_a, a, fake_a),
+                ("discriminator_b", self.discriminator_b, b, fake_b),
+            )
+        }
+        first, second = losses.values()
+        self.step_discriminators(first + second)
+        return losses
 
 
 def domains(batch: ImageBatch) -> tuple[Tensor, Tensor]:

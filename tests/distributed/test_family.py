@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from tests.conftest import ROOT
+from tests.distributed.launch import reports_of_two_ranks
 from tests.models.tiny import EVERY_MODEL
 
 Digests = dict[str, dict[str, str]]
@@ -19,19 +13,7 @@ Digests = dict[str, dict[str, str]]
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Digests, Digests]:
     folder = tmp_path_factory.mktemp("family")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    result = subprocess.run(
-        [*command, str(Path(__file__).with_name("family.py")), str(folder)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
-    return first, second
+    return reports_of_two_ranks("family.py", folder)
 
 
 @pytest.mark.parametrize("model", EVERY_MODEL)

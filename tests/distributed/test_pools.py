@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +10,7 @@ import torch
 from lightning_gen.models import load_model, read_checkpoint
 from lightning_gen.models.cyclegan import CycleGAN
 from lightning_gen.models.replay_pool import own_pool
-from tests.conftest import ROOT
+from tests.distributed.launch import reports_of_two_ranks
 from tests.distributed.pools import digest_of
 
 Report = dict[str, dict[str, str]]
@@ -23,18 +19,7 @@ Report = dict[str, dict[str, str]]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report, Report]:
     folder = tmp_path_factory.mktemp("pools")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    result = subprocess.run(
-        [*command, str(Path(__file__).with_name("pools.py")), str(folder)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
+    first, second = reports_of_two_ranks("pools.py", folder)
     return folder, first, second
 
 

@@ -51,7 +51,7 @@ def leaderboard_page(
         boards: in the order of the page.
         found: the runs that they were built of; curves and pictures come from their folders.
         title: plain text.
-        pictures: whether sample grids and interpolations are put into the page.
+        pictures: whether sample grids, interpolations and reconstructions are put into the page.
         max_bytes: of the pictures together.
     """
     folders = {run.source: run.folder for run in found if run.folder is not None}
@@ -271,7 +271,7 @@ def _gallery(boards: Sequence[Board], folders: Mapping[str, Path], max_bytes: in
         )
     return (
         '<section class="gallery" aria-labelledby="gallery"><div class="head">'
-        '<h2 id="gallery">Samples and interpolations</h2>'
+        '<h2 id="gallery">Pictures</h2>'
         f'<span class="facts">the newest of each run</span></div>{note}<div class="cards">{"".join(cards)}</div>'
         "</section>"
     )

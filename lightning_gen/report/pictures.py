@@ -1,4 +1,4 @@
-"""Pictures inside a page: the newest grids and interpolations of runs, within a bounded number of bytes."""
+"""Pictures inside a page: the newest grids of runs, within a bounded number of bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_SIDE = 720
 MAX_BYTES = 24_000_000
 """Of all pictures of a page together, before base64."""
 
-KINDS = {"samples": "samples", "interpolations": "interpolation"}
+KINDS = {"samples": "samples", "interpolations": "interpolation", "reconstructions": "reconstructions"}
 """Folders of a run directory, and what a picture in them is called."""
 
 
@@ -25,7 +25,7 @@ class Picture:
     """One picture of a run.
 
     Attributes:
-        kind: ``samples`` or ``interpolation``.
+        kind: ``samples``, ``interpolation`` or ``reconstructions``.
         images_seen: when it was drawn, from its name; None for another name.
         width: in pixels.
         height: in pixels.

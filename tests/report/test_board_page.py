@@ -50,6 +50,7 @@ def write_runs(folder: Path) -> None:
         save_png(run / "samples" / "000000500.png", 10)
         save_png(run / "samples" / "000001000.png", 200)
         save_png(run / "interpolations" / "000001000.png", 90)
+        save_png(run / "reconstructions" / "000001000.png", 120)
 
 
 @pytest.fixture
@@ -219,8 +220,9 @@ def test_the_newest_pictures_stand_side_by_side_and_open_large(browser: Browser,
         cards = page.locator(".card-run")
         assert cards.count() == 2
         labels = [image.get_attribute("alt") for image in cards.first.locator("img").all()]
-        assert labels == ["samples of alpha/seed0 at 1,000 images", "interpolation of alpha/seed0 at 1,000 images"]
-        first, second = (image.bounding_box() for image in cards.first.locator("img").all())
+        kinds = ("samples", "interpolation", "reconstructions")
+        assert labels == [f"{kind} of alpha/seed0 at 1,000 images" for kind in kinds]
+        first, second, _ = (image.bounding_box() for image in cards.first.locator("img").all())
         assert first is not None
         assert second is not None
         assert first["y"] == second["y"]
@@ -275,10 +277,10 @@ def test_pictures_can_be_left_out_and_are_bounded(tmp_path: Path) -> None:
         noise.save(tmp_path / "alpha" / f"seed{seed}" / "samples" / "000001000.png")
     found, _ = find_records(tmp_path)
     boards = build_boards(found)
-    assert leaderboard_page(boards, found).count("data:image/png") == 4
+    assert leaderboard_page(boards, found).count("data:image/png") == 6
     assert leaderboard_page(boards, found, pictures=False).count("data:image/png") == 0
     page = leaderboard_page(boards, found, max_bytes=5_000)
-    assert page.count("data:image/png") == 2
+    assert page.count("data:image/png") == 3
     assert "The pictures of 1 run are left out" in page
     assert "alpha/seed0 at 1,000" in page
 

@@ -4,19 +4,18 @@
         [--output-dir runs/density] [--table-only]
 
 Trains the MNIST experiments of `RUNS` for every seed, and for every label seed, which draws the labels too, M2 and its
-classifier on the labelled images alone, ``--jobs`` at a time. Rewrites the tables between the markers and the pictures
+classifier on the labelled images alone, ``--jobs`` at a time. Rewrites the tables between the markers and the picture
 in docs/images. Runs that are finished are not run again, so it may be stopped and called again.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results_page import IMAGES, completed_records, machine, mean_and_spread, rewrite_section, run_experiments
+from results_page import completed_records, machine, mean_and_spread, rewrite_section, run_experiments, sample_sheet
 
 RUNS = {
     "pixelcnn_mnist": "PixelCNN",
@@ -127,11 +126,11 @@ def main() -> None:
                 for seed in (arguments.label_seeds if name in LABELS else arguments.seeds)
             ]
             run_experiments(runs, output_dir, arguments.jobs)
-    rewrite_section("density", table(arguments.seeds, arguments.label_seeds, output_dir))
-    for experiment in RUNS:
-        pictures = sorted((output_dir / experiment / f"seed{arguments.seeds[0]}" / "samples").glob("*[0-9].png"))
-        if pictures:
-            shutil.copyfile(pictures[-1], IMAGES / f"density_{experiment}.png")
+    lines = table(arguments.seeds, arguments.label_seeds, output_dir)
+    sheet = sample_sheet({title: name for name, title in RUNS.items()}, arguments.seeds[0], output_dir, "density_mnist")
+    if sheet is not None:
+        lines += ["", f"![samples of every model](images/{sheet.name})"]
+    rewrite_section("density", lines)
 
 
 if __name__ == "__main__":

@@ -18,25 +18,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
 from results_page import (
-    IMAGES,
     ROOT,
     completed_records,
     machine,
     mean_and_spread,
     rewrite_section,
     run_experiments,
+    sample_sheet,
 )
+
+from lightning_gen.configuration import compose_config
+from lightning_gen.models.gan import GAN
 
 EXPERIMENTS = ROOT / "configs" / "experiment"
 SCORES = ("fd", "recall", "coverage", "missing_modes", "class_accuracy")
 
 
 def models(data: str) -> list[str]:
-    """Every model with an experiment on ``data`` that draws images as its purpose."""
-    names = sorted(path.stem.removesuffix(f"_{data}") for path in EXPERIMENTS.glob(f"[!_]*_{data}.yaml"))
-    return [name for name in names if name != "sgan"]
+    """Every GAN with an experiment on ``data`` that draws images as its purpose."""
+    names = sorted(path.stem for path in EXPERIMENTS.glob(f"[!_]*_{data}.yaml"))
+    classes = {name: compose_config([f"experiment={name}"])["model"]["_target_"] for name in names}
+    gan = f"{GAN.__module__}.{GAN.__qualname__}"
+    return [name.removesuffix(f"_{data}") for name in names if classes[name] == gan]
 
 
 def overrides(model: str, data: str, seed: int, data_dir: Path | None) -> list[str]:
@@ -96,31 +100,6 @@ def _fds(runs: Sequence[dict[str, Any]]) -> list[float]:
     return [run["scores"][0]["value"] for run in runs]
 
 
-def picture(data: str, seed: int, output_dir: Path) -> Path | None:
-    """Samples of every model side by side."""
-    tiles = []
-    for model in models(data):
-        grids = sorted((output_dir / f"{model}_{data}" / f"seed{seed}" / "samples").glob("*.png"))
-        if grids:
-            tiles.append((model, Image.open(grids[-1])))
-    if not tiles:
-        return None
-    width, height = max(tile.width for _, tile in tiles), max(tile.height for _, tile in tiles)
-    columns = math.ceil(math.sqrt(len(tiles)))
-    rows = math.ceil(len(tiles) / columns)
-    grey = all(tile.mode == "L" for _, tile in tiles)
-    canvas = Image.new("L" if grey else "RGB", (columns * (width + 12), rows * (height + 30)), "white")
-    draw = ImageDraw.Draw(canvas)
-    for index, (model, tile) in enumerate(tiles):
-        left, top = index % columns * (width + 12), index // columns * (height + 30)
-        draw.text((left + 4, top + 4), model, fill="black", font_size=18)
-        canvas.paste(tile, (left, top + 26))
-    path = IMAGES / f"gan_{data}.png"
-    canvas.thumbnail((1400, 1400), Image.Resampling.LANCZOS)
-    canvas.save(path, optimize=True)
-    return path
-
-
 def main() -> None:
     """Run, and rewrite the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,7 +118,8 @@ def main() -> None:
         runs = [overrides(model, data, seed, arguments.data_dir) for seed, model in chosen]
         run_experiments(runs, output_dir, arguments.jobs)
     lines = table(data, seeds, output_dir)
-    shown = picture(data, seeds[0], output_dir)
+    found = {model: f"{model}_{data}" for model in models(data)}
+    shown = sample_sheet(found, seeds[0], output_dir, f"gan_{data}")
     if shown is not None:
         lines += ["", f"![samples of every model](images/{shown.name})"]
     rewrite_section(f"gan_{data}", lines)

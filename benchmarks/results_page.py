@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results.md"
@@ -64,6 +67,31 @@ def machine(records: Iterable[dict[str, Any]]) -> str:
             place = f"{hardware['processes']} x {hardware['device']}"
         parts.add(f"{place}, torch {record['versions']['torch']}")
     return "; ".join(sorted(parts))
+
+
+def sample_sheet(experiments: Mapping[str, str], seed: int, output_dir: Path, name: str) -> Path | None:
+    """The newest samples of experiments (title -> name) side by side, as docs/images/NAME.png; None without any."""
+    tiles = []
+    for title, experiment in experiments.items():
+        grids = sorted((output_dir / experiment / f"seed{seed}" / "samples").glob("*[0-9].png"))
+        if grids:
+            tiles.append((title, Image.open(grids[-1])))
+    if not tiles:
+        return None
+    width, height = max(tile.width for _, tile in tiles), max(tile.height for _, tile in tiles)
+    columns = math.ceil(math.sqrt(len(tiles)))
+    rows = math.ceil(len(tiles) / columns)
+    grey = all(tile.mode == "L" for _, tile in tiles)
+    canvas = Image.new("L" if grey else "RGB", (columns * (width + 12), rows * (height + 30)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for index, (title, tile) in enumerate(tiles):
+        left, top = index % columns * (width + 12), index // columns * (height + 30)
+        draw.text((left + 4, top + 4), title, fill="black", font_size=18)
+        canvas.paste(tile, (left, top + 26))
+    path = IMAGES / f"{name}.png"
+    canvas.thumbnail((1400, 1400), Image.Resampling.LANCZOS)
+    canvas.save(path, optimize=True)
+    return path
 
 
 def rewrite_section(name: str, lines: Sequence[str], page: Path = RESULTS) -> None:

@@ -57,8 +57,12 @@ def overrides(experiment: str, seed: int, data_dir: Path, output_dir: Path) -> l
 
 
 def values(record: Mapping[str, Any]) -> dict[str, float]:
-    """The last value of every score of a record."""
-    return {score["name"]: score["value"] for score in record["scores"]}
+    """The last value of every score of a record; likelihoods only of black and white images, which alone compare."""
+    return {
+        score["name"]: score["value"]
+        for score in record["scores"]
+        if score["protocol"]["metric"].get("law", {"name": "bernoulli"})["name"] == "bernoulli"
+    }
 
 
 def table(seeds: Sequence[int], draws: Sequence[int], output_dir: Path) -> list[str]:

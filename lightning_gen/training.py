@@ -207,6 +207,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     model = build_model(config, data)
     data.check()
     model.check_batch_size(data.batch_size)
+    model.prepare_training()
     if evaluator is not None:
         check_scores(evaluator, model, data)
     return Parts(data, model, evaluator)

@@ -79,6 +79,13 @@ class GenerativeModel(pl.LightningModule):
             UserError: naming the key that has to change.
         """
 
+    def prepare_training(self) -> None:
+        """Load, before training, what it needs and checkpoints do not hold.
+
+        Raises:
+            UserError: it is missing; naming the remedy.
+        """
+
     def sampler_settings(self) -> dict[str, Any]:
         """JSON-able settings, beside the weights, that change what `sample` draws; part of every score's protocol."""
         return {}

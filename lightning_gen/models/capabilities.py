@@ -6,7 +6,7 @@ live on the CPU whatever the model's device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -167,3 +167,26 @@ class Classifies(Protocol):
 
     def classify(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, H, W)."""
+
+
+@runtime_checkable
+class TrainsOnLatents(Protocol):
+    """Models that train on what a frozen first stage makes of images.
+
+    Attributes:
+        cached_moments: what `moments` returns of the next batch's images, so that they need not be computed.
+        measured: above 0 once `measure_latents` has run.
+    """
+
+    cached_moments: Tensor | None
+    measured: Tensor
+
+    def moments(self, images: Tensor) -> Tensor:
+        """What the first stage makes of images (N, C, H, W): (N, M, h, w) float32."""
+
+    @property
+    def moments_digest(self) -> str:
+        """Digest of all that `moments` depends on."""
+
+    def measure_latents(self, blocks: Iterator[Tensor]) -> None:
+        """Take the mean and the deviation of the latents from the moments (N, M, h, w) of all training images."""

@@ -32,6 +32,15 @@ FIRST_STAGE = (
     f"decoder:{{_target_:lightning_gen.networks.decoders.MapDecoder,{MAPS}}}}}"
 )
 
+FIRST_STAGES = [
+    "data.image_size=8",
+    "model.latent_channels=3",
+    "model.encoder={channels:4,multipliers:[1,2],blocks:1,attention:false}",
+    "model.decoder={channels:4,blocks:1,attention:false}",
+    "model.discriminator={base_channels:4,num_layers:1}",
+    "model.adversarial_start=1",
+]
+
 TINY: dict[str, list[str]] = {
     "acgan": WIDTHS,
     "autoencoder": [*CONV, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
@@ -52,6 +61,7 @@ TINY: dict[str, list[str]] = {
     "gated_pixelcnn": [*PIXELS, "model.network.layers=2", "model.network.head_channels=8"],
     "improved_gan": WIDTHS,
     "infogan": [*WIDTHS, "model.generator.hidden=16", "model.discriminator.hidden=16"],
+    "kl_autoencoder": FIRST_STAGES,
     "lsgan": [*WIDTHS, "model.latent_dim=8"],
     "m2": [*HIDDEN, "model.classifier.hidden=[8]", "model.importance_samples=2", "data.labelled_per_class=5"],
     "pix2pix": [*TRANSLATION, "data=edges"],
@@ -74,6 +84,7 @@ TINY: dict[str, list[str]] = {
     "vae": [*CONV, *FEW_SAMPLES],
     "vae_mlp": [*HIDDEN, *FEW_SAMPLES, "model.sampler=mixture"],
     "vae_resnet": ["model.encoder.base_channels=2", "model.decoder.base_channels=2", *FEW_SAMPLES],
+    "vq_gan": [*FIRST_STAGES, "model.num_codes=16"],
     "vq_prior": [
         f"model.first_stage={FIRST_STAGE}",
         *(f"model.prior.network.{key}" for key in ("channels=6", "layers=2", "head_channels=8")),

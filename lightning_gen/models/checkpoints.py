@@ -87,8 +87,8 @@ def load_first_stage(
     trained_on = tuple(spec["image_shape"])
     if trained_on != tuple(image_shape):
         raise UserError(
-            f"model.first_stage was trained on images of {trained_on}, not {tuple(image_shape)}: set data.image_size or "
-            "choose another run"
+            f"model.first_stage was trained on images of {trained_on}, not {tuple(image_shape)}: set data.image_size "
+            "or choose another run"
         )
     model.requires_grad_(False).eval()
     return model, spec

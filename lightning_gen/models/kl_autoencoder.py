@@ -21,7 +21,7 @@ LOG_VARIANCES = (-30.0, 20.0)
 class KLAutoencoder(FirstStage):
     """A `FirstStage` whose latents have a normal law, drawn to N(0, I) by a small weight (Rombach et al. 2022, 3.1).
 
-    The penalty is ``kl_weight`` KL(q(z | x) || N(0, I)), summed over latents. So weak a pull leaves the latents far from
+    The penalty is ``kl_weight`` KL(q(z | x) || N(0, I)), summed over latents. So weak a pull leaves latents far from
     N(0, I): `sample`, which decodes draws of it, is what a second stage has to beat.
 
     Args:

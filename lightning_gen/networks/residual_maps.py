@@ -56,7 +56,7 @@ class Upsample(nn.Module):
 
 
 class ResidualMapEncoder(nn.Module):
-    """Images to maps: 3x3, blocks at every size and 3x3 of stride 2 between, two blocks around self-attention, a last 3x3.
+    """Images to maps: 3x3, blocks at every size with 3x3 of stride 2 between, two blocks around self-attention, 3x3.
 
     Esser et al. 2021, "Taming transformers for high-resolution image synthesis", table 7.
 

@@ -39,6 +39,8 @@ FIRST_STAGES = [
     "model.decoder={channels:4,blocks:1,attention:false}",
     "model.discriminator={base_channels:4,num_layers:1}",
     "model.adversarial_start=1",
+    # Hinge losses begin with gradients that cancel in the last bias, which every test of training would call frozen.
+    "model.loss=non_saturating",
 ]
 
 TINY: dict[str, list[str]] = {

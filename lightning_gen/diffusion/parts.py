@@ -1,0 +1,29 @@
+"""Parts of a diffusion model from their specs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from lightning_gen.errors import UserError
+from lightning_gen.registry import Registry
+
+T = TypeVar("T")
+
+
+def build_part(registry: Registry[Callable[..., T]], spec: Mapping[str, Any], key: str) -> T:
+    """What the registry has under a spec's name, called with its options.
+
+    Args:
+        registry: of classes.
+        spec: ``{"name": ..., **options}``.
+        key: of the spec in configs, for messages.
+
+    Raises:
+        UserError: no such name or option.
+    """
+    options = {name: value for name, value in spec.items() if name != "name"}
+    try:
+        return registry[str(spec.get("name"))](**options)
+    except TypeError as error:
+        raise UserError(f"{key}: {error}") from error

@@ -225,7 +225,8 @@ class FirstStage(GenerativeModel):
     def moments(self, images: Tensor) -> Tensor:
         """The encoder's outputs (N, M, h, w) float32 for images (N, C, H, W) in [-1, 1], which `law` reads."""
         with torch.autocast(images.device.type, enabled=False):
-            return self.encoder(images).float()
+            # Noise is drawn in the order of the memory: in one layout it is the same wherever these come from.
+            return self.encoder(images).float().contiguous()
 
     def decode_maps(self, latents: Tensor) -> Tensor:
         """Images (N, C, H, W) in [-1, 1] of latents (N, c, h, w)."""

@@ -49,6 +49,7 @@ class LatentDiffusion(GenerativeModel):
         latents: what of an image's law is trained on: a new ``sample`` each time, or the ``mean``.
         standardize: whether latents are standardized.
         num_classes: K of the data, 0 for a set without classes.
+        class_names: of the data's classes, for networks that are told of them by captions.
         label_law: probabilities of the data's classes.
         labelled_per_class: how many images of each class keep their label, None for all.
 
@@ -73,6 +74,7 @@ class LatentDiffusion(GenerativeModel):
         latents: Literal["sample", "mean"] = "sample",
         standardize: bool = True,
         num_classes: int = 0,
+        class_names: list[str] | None = None,
         label_law: list[float] | None = None,
         labelled_per_class: int | None = None,
     ) -> None:
@@ -91,6 +93,7 @@ class LatentDiffusion(GenerativeModel):
             Diffusion,
             image_shape=self.first_stage.latent_shape,
             num_classes=num_classes,
+            class_names=class_names,
             label_law=label_law,
             labelled_per_class=labelled_per_class,
         )
@@ -174,6 +177,19 @@ class LatentDiffusion(GenerativeModel):
     def from_standard(self, latents: Tensor) -> Tensor:
         """What `to_standard` made of latents (N, c, h, w), undone."""
         return latents * self.latent_deviations + self.latent_means
+
+    @property
+    def guidance_scale(self) -> float:
+        """The diffusion's."""
+        return self.diffusion.guidance_scale
+
+    @guidance_scale.setter
+    def guidance_scale(self, scale: float) -> None:
+        self.diffusion.guidance_scale = scale
+
+    def use_sampler(self, name: str | None = None, steps: int | None = None) -> None:
+        """See `Diffusion.use_sampler`."""
+        self.diffusion.use_sampler(name, steps)
 
     def sampler_settings(self) -> dict[str, Any]:
         """The diffusion's."""

@@ -25,7 +25,7 @@ MODELS = [name for name in EVERY_MODEL if name not in ADVERSARIAL]
 
 def build(name: str) -> tuple[GenerativeModel, ImageDataModule]:
     config = tiny_config(name)
-    trained = config["model"].get("prior") or config["model"]
+    trained = config["model"].get("prior") or config["model"].get("diffusion") or config["model"]
     trained["optimizer"]["schedule"] = {"name": "LinearLR", "end_factor": 0.1, "total_iters": 8}
     torch.manual_seed(0)
     data = construct(config["data"], ImageDataModule)  # type: ignore[type-abstract]

@@ -32,6 +32,11 @@ FIRST_STAGE = (
     f"decoder:{{_target_:lightning_gen.networks.decoders.MapDecoder,{MAPS}}}}}"
 )
 
+KL_STAGE = (
+    "{_target_:lightning_gen.models.kl_autoencoder.KLAutoencoder,image_shape:[1,8,8],latent_channels:3,"
+    f"optimizer:{{name:Adam}},encoder:{{_target_:lightning_gen.networks.encoders.MapEncoder,{MAPS},halvings:1}},"
+    f"decoder:{{_target_:lightning_gen.networks.decoders.MapDecoder,{MAPS},halvings:1}}}}"
+)
 FIRST_STAGES = [
     "data.image_size=8",
     "model.latent_channels=3",
@@ -64,6 +69,15 @@ TINY: dict[str, list[str]] = {
     "improved_gan": WIDTHS,
     "infogan": [*WIDTHS, "model.generator.hidden=16", "model.discriminator.hidden=16"],
     "kl_autoencoder": FIRST_STAGES,
+    "latent_diffusion": [
+        "data.image_size=8",
+        f"model.first_stage={KL_STAGE}",
+        "model.standardize=false",
+        "~model.diffusion.network",
+        "+model.diffusion.network={_target_:tests.models.small_latents.TinyDenoiser}",
+        "model.diffusion.sampler.steps=3",
+        "model.diffusion.conditional=true",
+    ],
     "lsgan": [*WIDTHS, "model.latent_dim=8"],
     "m2": [*HIDDEN, "model.classifier.hidden=[8]", "model.importance_samples=2", "data.labelled_per_class=5"],
     "pix2pix": [*TRANSLATION, "data=edges"],

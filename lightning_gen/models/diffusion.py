@@ -271,7 +271,9 @@ class Diffusion(GenerativeModel):
         def denoise(noisy: Tensor, level: Level[float]) -> Tensor:
             return self._estimate(noisy, level, labels, None, self.clip)
 
-        return sampler(denoise, noise, self.schedule, generator)
+        images = sampler(denoise, noise, self.schedule, generator)
+        # Solvers add up to the last estimate but for rounding.
+        return images.clamp(-1, 1) if self.clip else images
 
     def _estimate(
         self, noisy: Tensor, level: Level[Any], labels: Tensor | None, guidance_scale: float | None, clip: bool

@@ -219,6 +219,7 @@ def build_model(config: Mapping[str, Any], data: ImageDataModule) -> GenerativeM
         GenerativeModel,  # type: ignore[type-abstract]
         image_shape=data.image_shape,
         num_classes=data.num_classes,
+        class_names=list(data.class_names),
         label_law=data.label_law,
         labelled_per_class=data.labelled_per_class,
         input_shape=getattr(data, "input_shape", None),

@@ -52,6 +52,7 @@ class Diffusion(GenerativeModel):
         clip: whether estimates of images are clipped to [-1, 1].
         gradient_clip_norm: total norm to which gradients are clipped; None for no clipping.
         num_classes: K of the data, 0 for a set without classes.
+        class_names: of the data's classes, for networks that are told of them by captions.
         label_law: probabilities of the data's classes.
         labelled_per_class: how many images of each class keep their label, None for all.
 
@@ -84,6 +85,7 @@ class Diffusion(GenerativeModel):
         clip: bool = True,
         gradient_clip_norm: float | None = 1.0,
         num_classes: int = 0,
+        class_names: list[str] | None = None,
         label_law: list[float] | None = None,
         labelled_per_class: int | None = None,
     ) -> None:
@@ -125,6 +127,7 @@ class Diffusion(GenerativeModel):
             DenoisingNetwork,  # type: ignore[type-abstract]
             image_shape=image_shape,
             num_classes=self.num_classes,
+            class_names=class_names,
         )
 
     @property

@@ -18,6 +18,7 @@ from lightning_gen.commands.shared import (
     Force,
     Json,
     RunOrCheckpoint,
+    SamplerName,
     Seed,
     check_free,
     print_json,
@@ -73,16 +74,20 @@ def sample(
         Path, typer.Option("--output", "-o", help="A PNG file for a grid, or a folder for one PNG each.")
     ],
     num_samples: Annotated[int, typer.Option("--num-samples", "-n", min=1)] = 64,
+    sampler: SamplerName = None,
+    steps: Annotated[int | None, typer.Option(help="Of the sampler.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Of a diffusion model with labels, 1 for none.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Draw samples from a run or checkpoint."""
-    from lightning_gen.evaluation import draw_samples, load_trained
+    from lightning_gen.evaluation import Sampling, draw_samples, load_trained
     from lightning_gen.images import display_scale, make_grid, save_png, to_uint8
 
     model = load_trained(run, device=device).model
+    Sampling(sampler, steps, guidance_scale).apply(model)
     blocks: list[Tensor] = []
     if output.suffix.lower() == ".png":
         check_free(output, force)

@@ -143,7 +143,7 @@ def log_density(
             (product,) = torch.autograd.grad(found, scaled, direction)
         return found.detach(), _sum(product * direction)
 
-    angles = _angles(schedule, steps)
+    angles = _angles(*angle_range(schedule), steps)
     # x' = cos(phi) x_0 at the first angle, where the noise is left out.
     scaled = math.cos(angles[0]) * images
     total = images.new_full((len(images),), images[0].numel() * math.log(math.cos(angles[0])))
@@ -161,16 +161,17 @@ def log_density(
 
 
 def chain(schedule: Schedule, steps: int) -> list[Level[float]]:
-    """Levels from time 1 to the schedule's lowest, at most ``steps`` of them.
+    """Levels from time 1 to the lowest, at most ``steps`` of them.
 
-    They are all of a schedule of so many steps; else more of them are low, where images are told from one another, and
-    those of a schedule of steps are its own.
+    They are all of a schedule of so many steps. Otherwise the lowest has noise of the size of one of the 256 levels,
+    below which steps only add to the bound, and levels lie the closer the lower they are; of a schedule of steps they
+    are its own.
     """
     if schedule.num_steps is not None and steps >= schedule.num_steps:
-        times = torch.linspace(1, 0, schedule.num_steps + 1, dtype=torch.float64)[:-1]
-    else:
-        ratios = torch.tensor(_angles(schedule, steps - 1)[::-1], dtype=torch.float64).tan()
-        times = schedule.nearest(schedule.time_of(ratios)).unique().flip(0)
+        return schedule.levels(schedule.num_steps)[:-1]
+    first, last = angle_range(schedule)
+    ratios = torch.tensor(_angles(max(first, math.atan(STEP)), last, steps - 1), dtype=torch.float64).tan()
+    times = schedule.nearest(schedule.time_of(ratios)).unique().flip(0)
     return [Level(*values) for values in zip(*(part.tolist() for part in schedule.at(times)), strict=True)]
 
 
@@ -194,10 +195,10 @@ def log_probability_of_level(images: Tensor, mean: Tensor, std: float) -> Tensor
     return whole + torch.log1p(-torch.exp(log_ndtr(lower) - whole))
 
 
-def _angles(schedule: Schedule, steps: int) -> list[float]:
-    """One angle more than ``steps``, from the lowest level to time 1, evenly spaced in their cube roots."""
-    first, last = (angle ** (1 / 3) for angle in angle_range(schedule))
-    return [(first + (last - first) * i / steps) ** 3 for i in range(steps + 1)]
+def _angles(first: float, last: float, steps: int) -> list[float]:
+    """One angle more than ``steps`` from the first to the last, closer at the first: EDM's spacing of noise levels."""
+    low, high = first ** (1 / 7), last ** (1 / 7)
+    return [(low + (high - low) * i / steps) ** 7 for i in range(steps + 1)]
 
 
 def _observed(images: Tensor) -> Tensor:

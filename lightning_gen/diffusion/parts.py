@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -22,8 +23,10 @@ def build_part(registry: Registry[Callable[..., T]], spec: Mapping[str, Any], ke
     Raises:
         UserError: no such name or option.
     """
-    options = {name: value for name, value in spec.items() if name != "name"}
-    try:
-        return registry[str(spec.get("name"))](**options)
-    except TypeError as error:
-        raise UserError(f"{key}: {error}") from error
+    name = str(spec.get("name"))
+    part = registry[name]
+    options = {option: value for option, value in spec.items() if option != "name"}
+    unknown = options.keys() - inspect.signature(part).parameters
+    if unknown:
+        raise UserError(f"{key}: {name} has no option {', '.join(sorted(unknown))}")
+    return part(**options)

@@ -57,6 +57,30 @@ class Truncates(Samples, Protocol):
 
 
 @runtime_checkable
+class Guides(Samples, Protocol):
+    """Models whose samples can be drawn towards their labels.
+
+    Attributes:
+        guidance_scale: 1 for the conditional model as it is, 0 for no labels, above 1 for samples that fit their labels
+            better; may be set, and is part of the sampler's settings. Setting one that the model was not trained for
+            raises UserError.
+    """
+
+    guidance_scale: float
+
+
+@runtime_checkable
+class Denoises(Samples, Protocol):
+    """Models that make images from noise in steps, by a choice of samplers."""
+
+    def use_sampler(self, name: str | None = None, steps: int | None = None) -> None:
+        """Sample otherwise from now on: by another sampler, with its own defaults, or in another number of steps.
+
+        The sampler is part of the sampler's settings. One that the model cannot use raises UserError.
+        """
+
+
+@runtime_checkable
 class Reconstructs(Protocol):
     """Models that encode images and decode them again."""
 

@@ -58,6 +58,7 @@ class Diffusion(GenerativeModel):
 
     Attributes:
         sampler: the sampler in use; `use_sampler` takes another.
+        guidance_scale: may be set.
 
     Raises:
         UserError: unknown names or options, parts that do not fit together, or labels asked of data that lacks them.
@@ -103,6 +104,7 @@ class Diffusion(GenerativeModel):
         self.num_classes = num_classes if conditional else None
         self.label_law = label_law if conditional else None
         self.label_drop = label_drop
+        self._guidance_scale = 1.0
         self.guidance_scale = guidance_scale
         self.clip = clip
         self.gradient_clip_norm = gradient_clip_norm
@@ -127,6 +129,19 @@ class Diffusion(GenerativeModel):
             num_classes=self.num_classes,
             class_names=class_names,
         )
+
+    @property
+    def guidance_scale(self) -> float:
+        """How much samples are drawn towards their labels; see the class."""
+        return self._guidance_scale
+
+    @guidance_scale.setter
+    def guidance_scale(self, scale: float) -> None:
+        if scale != 1 and not self.conditional:
+            raise UserError(f"a guidance scale of {scale:g} needs a model with labels: set model.conditional=true")
+        if scale != 1 and not self.label_drop:
+            raise UserError(f"a guidance scale of {scale:g} needs a model trained with model.label_drop above 0")
+        self._guidance_scale = scale
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The network's."""
@@ -259,7 +274,9 @@ class Diffusion(GenerativeModel):
         def denoise(noisy: Tensor, level: Level[float]) -> Tensor:
             return self._estimate(noisy, level, labels, None, self.clip)
 
-        return sampler(denoise, noise, self.schedule, generator)
+        images = sampler(denoise, noise, self.schedule, generator)
+        # Solvers add up to the last estimate but for rounding.
+        return images.clamp(-1, 1) if self.clip else images
 
     def _estimate(
         self, noisy: Tensor, level: Level[Any], labels: Tensor | None, guidance_scale: float | None, clip: bool

@@ -15,7 +15,7 @@ from torch.special import log_ndtr
 from lightning_gen.diffusion.flow import angle_range, velocity
 from lightning_gen.diffusion.noise import normal_like, signs_like, uniform_like
 from lightning_gen.diffusion.parts import build_part
-from lightning_gen.diffusion.schedules import Level, Schedule
+from lightning_gen.diffusion.schedules import ON_CPU, Level, Schedule
 from lightning_gen.errors import UserError
 from lightning_gen.images import to_float, to_uint8
 from lightning_gen.registry import Registry
@@ -170,7 +170,7 @@ def chain(schedule: Schedule, steps: int) -> list[Level[float]]:
     if schedule.num_steps is not None and steps >= schedule.num_steps:
         return schedule.levels(schedule.num_steps)[:-1]
     first, last = angle_range(schedule)
-    ratios = torch.tensor(_angles(max(first, math.atan(STEP)), last, steps - 1), dtype=torch.float64).tan()
+    ratios = torch.tensor(_angles(max(first, math.atan(STEP)), last, steps - 1), **ON_CPU).tan()
     times = schedule.nearest(schedule.time_of(ratios)).unique().flip(0)
     return [Level(*values) for values in zip(*(part.tolist() for part in schedule.at(times)), strict=True)]
 

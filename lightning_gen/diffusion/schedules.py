@@ -23,6 +23,9 @@ Number = TypeVar("Number", float, Tensor)
 LARGEST_BETA = 0.999
 """Bound of the variance that one step adds (Nichol and Dhariwal 2021, section 3.2)."""
 
+ON_CPU: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
+"""Of tables and times, whatever the default device."""
+
 NOISE_LEVELS = 1000.0
 """What networks are told at time 1; DDPM's number of steps."""
 
@@ -85,7 +88,7 @@ class Schedule(ABC):
 
     def level_of(self, ratio: float) -> Level[float]:
         """The level at which sigma / alpha is as given."""
-        return self._listed(self.at(self.time_of(torch.tensor([ratio], dtype=torch.float64))))[0]
+        return self._listed(self.at(self.time_of(torch.tensor([ratio], **ON_CPU))))[0]
 
     def nearest(self, times: Tensor) -> Tensor:
         """Times (N,) as they are, or the nearest of 1 / T, ..., 1 of a schedule of T steps."""
@@ -101,7 +104,7 @@ class Schedule(ABC):
 
     def _times(self, steps: int) -> Tensor:
         _check_steps(steps)
-        return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+        return torch.linspace(1, 0, steps + 1, **ON_CPU)
 
     @staticmethod
     def _listed(levels: Level[Tensor]) -> list[Level[float]]:
@@ -193,7 +196,7 @@ class Linear(VariancePreserving):
     ) -> None:
         power = 2 if square_root else 1
         start, end = ((1000 / _check_steps(num_steps) * beta) ** (1 / power) for beta in (first, last))
-        betas = torch.linspace(start, end, num_steps, dtype=torch.float64) ** power
+        betas = torch.linspace(start, end, num_steps, **ON_CPU) ** power
         if not 0 < betas.min() <= betas.max() < 1:
             raise UserError(
                 f"model.schedule: betas from {betas.min():g} to {betas.max():g} are not between 0 and 1: raise "
@@ -212,7 +215,7 @@ class Cosine(VariancePreserving):
     """
 
     def __init__(self, num_steps: int = 1000, offset: float = 0.008) -> None:
-        times = torch.linspace(0, 1, _check_steps(num_steps) + 1, dtype=torch.float64)
+        times = torch.linspace(0, 1, _check_steps(num_steps) + 1, **ON_CPU)
         super().__init__(_betas(torch.cos(math.pi / 2 * (times + offset) / (1 + offset)).square()))
 
 
@@ -230,7 +233,7 @@ class Sigmoid(VariancePreserving):
     """
 
     def __init__(self, num_steps: int = 1000, start: float = -3.0, end: float = 3.0, temperature: float = 1.0) -> None:
-        times = torch.linspace(start, end, _check_steps(num_steps) + 1, dtype=torch.float64)
+        times = torch.linspace(start, end, _check_steps(num_steps) + 1, **ON_CPU)
         values = torch.sigmoid(times / temperature)
         super().__init__(_betas((values[-1] - values) / (values[-1] - values[0])))
 
@@ -275,7 +278,7 @@ class EDM(Schedule):
 
     def levels(self, steps: int) -> list[Level[float]]:
         """See `Schedule.levels`."""
-        times = torch.linspace(1, 0, _check_steps(steps), dtype=torch.float64)
+        times = torch.linspace(1, 0, _check_steps(steps), **ON_CPU)
         return [*self._listed(self.at(times)), Level(1.0, 0.0, -math.inf)]
 
 

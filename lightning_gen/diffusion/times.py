@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.diffusion.parts import build_part
-from lightning_gen.diffusion.schedules import Schedule
+from lightning_gen.diffusion.schedules import ON_CPU, Schedule
 from lightning_gen.errors import UserError
 from lightning_gen.registry import Registry
 
@@ -49,8 +49,8 @@ class Uniform(TimeLaw):
     def draw(self, number: int, schedule: Schedule) -> Tensor:
         """See `TimeLaw.draw`."""
         if schedule.num_steps is None or self.continuous:
-            return 1 - torch.rand(number, dtype=torch.float64)
-        return torch.randint(1, schedule.num_steps + 1, (number,)).double() / schedule.num_steps
+            return 1 - torch.rand(number, **ON_CPU)
+        return torch.randint(1, schedule.num_steps + 1, (number,), device="cpu").double() / schedule.num_steps
 
 
 @time_laws.register("log_normal")
@@ -68,7 +68,7 @@ class LogNormal(TimeLaw):
 
     def draw(self, number: int, schedule: Schedule) -> Tensor:
         """See `TimeLaw.draw`; times beyond the levels that the schedule has are those of its ends."""
-        ratios = (self.mean + self.std * torch.randn(number, dtype=torch.float64)).exp()
+        ratios = (self.mean + self.std * torch.randn(number, **ON_CPU)).exp()
         return schedule.nearest(schedule.time_of(ratios))
 
 
@@ -87,7 +87,7 @@ class LogitNormal(TimeLaw):
 
     def draw(self, number: int, schedule: Schedule) -> Tensor:
         """See `TimeLaw.draw`."""
-        return schedule.nearest(torch.sigmoid(self.mean + self.std * torch.randn(number, dtype=torch.float64)))
+        return schedule.nearest(torch.sigmoid(self.mean + self.std * torch.randn(number, **ON_CPU)))
 
 
 def _positive(std: float) -> float:

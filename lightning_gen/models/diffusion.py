@@ -248,7 +248,7 @@ class Diffusion(GenerativeModel):
         if not self.conditional or labels is not None:
             return self._to_bits(self._nats(images, labels, generator))
         assert self.label_law is not None
-        weights = images.new_tensor(self.label_law, dtype=torch.float64).log()
+        weights = images.new_tensor(self.label_law).log()
         every = torch.arange(len(weights), device=images.device)[:, None].expand(-1, len(images))
         nats = torch.stack([self._nats(images, same, generator) for same in every], 1)
         return self._to_bits(-(weights - nats).logsumexp(1))

@@ -87,9 +87,10 @@ class Use(Callback):
 def test_an_iteration_trains_every_weight_that_is_not_frozen_and_counts_once(name: str) -> None:
     model, data = build(name)
     before = {key: [p.detach().clone() for p in network.parameters()] for key, network in model.networks().items()}
-    trainer = fit((model, data), 2)
-    assert trainer.global_step == model.iteration == 2
-    assert model.images_seen == 2 * data.batch_size
+    # Layers that begin at zero let gradients pass from the second iteration on, and those in them from the third.
+    trainer = fit((model, data), 3)
+    assert trainer.global_step == model.iteration == 3
+    assert model.images_seen == 3 * data.batch_size
     for key, network in model.networks().items():
         for one, other in zip(before[key], network.parameters(), strict=True):
             assert torch.equal(one, other) != other.requires_grad, key

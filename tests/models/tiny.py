@@ -32,6 +32,16 @@ FIRST_STAGE = (
     f"decoder:{{_target_:lightning_gen.networks.decoders.MapDecoder,{MAPS}}}}}"
 )
 
+DENOISING = [
+    "data.image_size=8",
+    "data.batch_size=16",
+    *(f"model.network.{key}" for key in ("channels=8", "multipliers=[1]", "blocks=1", "attention_sizes=[]")),
+    "model.sampler.steps=3",
+    "+model.likelihood.steps=2",
+]
+FLOW = [*DENOISING, "model.network.head_channels=null"]
+GUIDED = ["model.conditional=true", "model.guidance_scale=2"]
+
 TINY: dict[str, list[str]] = {
     "acgan": WIDTHS,
     "autoencoder": [*CONV, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
@@ -45,15 +55,20 @@ TINY: dict[str, list[str]] = {
     "cvae": [*HIDDEN, *FEW_SAMPLES],
     "dcgan": WIDTHS,
     "dcgan_small": WIDTHS,
+    "ddim": [*DENOISING, *GUIDED, "model.schedule.name=cosine", "model.target.name=v"],
+    "ddpm": [*DENOISING, "model.weight.name=min_snr"],
     "denoising_autoencoder": [*HIDDEN, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
     "discogan": [*WIDTHS, "data=inverted"],
     "dragan": WIDTHS,
+    "edm": DENOISING,
+    "flow_matching": [*FLOW, "model.sampler.name=euler"],
     "gan": MLP,
     "gated_pixelcnn": [*PIXELS, "model.network.layers=2", "model.network.head_channels=8"],
     "improved_gan": WIDTHS,
     "infogan": [*WIDTHS, "model.generator.hidden=16", "model.discriminator.hidden=16"],
     "lsgan": [*WIDTHS, "model.latent_dim=8"],
     "m2": [*HIDDEN, "model.classifier.hidden=[8]", "model.importance_samples=2", "data.labelled_per_class=5"],
+    "ot_cfm": [*FLOW, *GUIDED, "model.times.name=logit_normal", "+model.sampler.tolerance=0.1"],
     "pix2pix": [*TRANSLATION, "data=edges"],
     "pixel_rnn_diagonal": [*PIXELS, "model.network.layers=1", "model.network.head_channels=8"],
     "pixel_rnn_row": [*PIXELS, "model.network.layers=1", "model.network.head_channels=8"],

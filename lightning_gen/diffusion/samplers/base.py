@@ -71,7 +71,8 @@ class Sampler:
     Args:
         name: of a registered sampler.
         steps: of it; not used by one that chooses its own.
-        float64: whether images are added up in float64; the network computes in float32 all the same.
+        float64: whether images are added up in float64, where the device has it; the network computes in float32 all
+            the same.
         options: further ones of the sampler.
 
     Raises:
@@ -118,7 +119,7 @@ class Sampler:
     def __call__(self, denoise: Denoise, noise: Tensor, schedule: Schedule, rng: torch.Generator | None) -> Tensor:
         """Images (N, ...) of noise (N, ...) of variance 1, in the noise's type."""
         steps = {} if self.kind.evaluations is None else {"steps": self.steps}
-        start = noise.double() if self.float64 else noise
+        start = noise.double() if self.float64 and noise.device.type != "mps" else noise
         return self.kind.function(denoise, start, schedule, rng, **steps, **self.options).to(noise)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from lightning_gen.commands import boards, codes, extractors, scores, studies, sweeps, translation, walks
+from lightning_gen.commands import averages, boards, codes, extractors, scores, studies, sweeps, translation, walks
 from lightning_gen.commands.shared import (
     Device,
     Force,
@@ -40,6 +40,7 @@ app = typer.Typer(
 app.add_typer(scores.app)
 app.add_typer(translation.app)
 app.add_typer(boards.app)
+app.add_typer(averages.app)
 app.add_typer(studies.app)
 app.add_typer(sweeps.app)
 app.add_typer(walks.app, name="latents")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lightning_gen.errors import UserError
 from lightning_gen.networks.conditions import NoiseLevelEmbedding, build_condition
 from lightning_gen.networks.denoising import DenoisingNetwork
-from lightning_gen.networks.unet_layers import Attention, Downsample, Stage, Upsample, group_norm, zeroed
+from lightning_gen.networks.unet_layers import Attention, Downsample, Stage, Upsample, group_norm, silu, zeroed
 
 
 class UNet(DenoisingNetwork):
@@ -144,4 +144,4 @@ class UNet(DenoisingNetwork):
                 maps = layer(maps)
             else:
                 maps = layer(torch.cat([maps, skips.pop()], 1), vectors, embedded)
-        return self.last(F.silu(self.norm(maps))).contiguous()
+        return self.last(silu(self.norm(maps))).contiguous()

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_gen.networks.unet import UNet
+from lightning_gen.networks.unet_layers import group_norm
 
 
 def reference(network: UNet) -> UNet2DModel:
@@ -26,7 +27,7 @@ def reference(network: UNet) -> UNet2DModel:
             current = 0
     channels, size, _ = network.image_shape
     heads = network.middle[0].attention.heads
-    return UNet2DModel(
+    model = UNet2DModel(
         sample_size=size,
         in_channels=channels,
         out_channels=channels,
@@ -39,8 +40,13 @@ def reference(network: UNet) -> UNet2DModel:
         flip_sin_to_cos=False,
         freq_shift=1,
         norm_eps=network.norm.eps,
-        norm_num_groups=network.norm.num_groups,
-    ).eval()
+        norm_num_groups=1,
+    )
+    # There all norms are given one number of groups.
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.num_groups = group_norm(module.num_channels).num_groups
+    return model.eval()
 
 
 NAMES = {

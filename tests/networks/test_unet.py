@@ -39,14 +39,8 @@ def test_the_network_for_cifar10_has_the_paper_s_number_of_parameters() -> None:
     ],
 )
 def test_it_gives_what_the_network_of_diffusers_gives_with_the_same_weights(
-    image_shape: tuple[int, int, int], options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    image_shape: tuple[int, int, int], options: dict[str, Any]
 ) -> None:
-    # There all norms have one number of groups, so this one must too.
-    groups = options["channels"] // 4
-    monkeypatch.setattr(
-        "lightning_gen.networks.unet_layers.group_norm", lambda width: nn.GroupNorm(groups, width, 1e-6)
-    )
-    monkeypatch.setattr("lightning_gen.networks.unet.group_norm", lambda width: nn.GroupNorm(groups, width, 1e-6))
     network = small(image_shape, **options).eval()
     theirs = reference(network)
     randomize(theirs)

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from lightning_gen.commands import boards, codes, extractors, scores, studies, sweeps, translation, walks
+from lightning_gen.commands import averages, boards, codes, extractors, scores, studies, sweeps, translation, walks
 from lightning_gen.commands.shared import (
     Device,
     Force,
     Json,
     RunOrCheckpoint,
+    SamplerName,
     Seed,
     check_free,
     print_json,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(scores.app)
 app.add_typer(translation.app)
 app.add_typer(boards.app)
+app.add_typer(averages.app)
 app.add_typer(studies.app)
 app.add_typer(sweeps.app)
 app.add_typer(walks.app, name="latents")
@@ -72,16 +74,20 @@ def sample(
         Path, typer.Option("--output", "-o", help="A PNG file for a grid, or a folder for one PNG each.")
     ],
     num_samples: Annotated[int, typer.Option("--num-samples", "-n", min=1)] = 64,
+    sampler: SamplerName = None,
+    steps: Annotated[int | None, typer.Option(help="Of the sampler.")] = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="Of a diffusion model with labels, 1 for none.")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Draw samples from a run or checkpoint."""
-    from lightning_gen.evaluation import draw_samples, load_trained
+    from lightning_gen.evaluation import Sampling, draw_samples, load_trained
     from lightning_gen.images import display_scale, make_grid, save_png, to_uint8
 
     model = load_trained(run, device=device).model
+    Sampling(sampler, steps, guidance_scale).apply(model)
     blocks: list[Tensor] = []
     if output.suffix.lower() == ".png":
         check_free(output, force)

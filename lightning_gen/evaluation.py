@@ -19,7 +19,7 @@ from lightning_gen.data import ImageDataModule
 from lightning_gen.errors import UserError, first_line
 from lightning_gen.metrics.evaluator import Evaluator
 from lightning_gen.models import GenerativeModel, load_model, read_checkpoint
-from lightning_gen.models.capabilities import Samples
+from lightning_gen.models.capabilities import Denoises, Guides, Samples
 from lightning_gen.registry import construct
 from lightning_gen.seeds import make_rng
 from lightning_gen.tracking.run_directory import open_run
@@ -34,6 +34,36 @@ class Trained:
     model: GenerativeModel
     config: dict[str, Any]
     checkpoint: Path
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a model samples where that is not to be as in its config.
+
+    Attributes:
+        sampler: name, in the place of the config's.
+        steps: of the sampler.
+        guidance_scale: how much samples are drawn towards their labels.
+    """
+
+    sampler: str | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+
+    def apply(self, model: GenerativeModel) -> None:
+        """Have a model sample so.
+
+        Raises:
+            UserError: the model has no such choice.
+        """
+        if self.sampler is not None or self.steps is not None:
+            if not isinstance(model, Denoises):
+                raise UserError(f"{type(model).__name__} does not sample in steps: leave --sampler and --steps out")
+            model.use_sampler(self.sampler, self.steps)
+        if self.guidance_scale is not None:
+            if not isinstance(model, Guides):
+                raise UserError(f"{type(model).__name__} has no guidance: leave --guidance-scale out")
+            model.guidance_scale = self.guidance_scale
 
 
 def load_trained(path: Path, overrides: Sequence[str] = (), device: str = "auto") -> Trained:

@@ -24,7 +24,7 @@ from lightning_gen.configuration import compose_config, compose_data, config_dir
 from lightning_gen.data import ImageDataModule
 from lightning_gen.data.image_files import ImageFiles, is_image_collection
 from lightning_gen.errors import UserError
-from lightning_gen.evaluation import Trained, load_data, load_trained, pick_device
+from lightning_gen.evaluation import Sampling, Trained, load_data, load_trained, pick_device
 from lightning_gen.files import write_text
 from lightning_gen.metrics.evaluator import Drawn, Evaluator, Source
 from lightning_gen.metrics.reference import ReferenceImages
@@ -35,6 +35,9 @@ from lightning_gen.registry import construct
 
 MISTAKE = "mistake.txt"
 """In the folder that the processes of a job share: what one of them found wrong."""
+
+AS_TRAINED = Sampling()
+"""How the model's config says."""
 
 Progress = Callable[[int, int], None]
 """(samples done, of all)."""
@@ -54,6 +57,7 @@ class ScoringJob:
         extractor: name, in the place of the config's; that of a trained one too.
         weights: the extractor's weight file.
         device: ``auto``, ``cpu`` or ``cuda``.
+        sampling: how a model samples, where that is not to be as in its run.
     """
 
     target: Path
@@ -64,6 +68,7 @@ class ScoringJob:
     extractor: str | None = None
     weights: str | None = None
     device: str = "auto"
+    sampling: Sampling = AS_TRAINED
 
 
 def score(
@@ -199,6 +204,7 @@ def _open_trained(job: ScoringJob, device: str) -> Opened:
     model = trained.model
     if not isinstance(model, Samples | Translates):
         raise UserError(f"{type(model).__name__} cannot sample, so it cannot be scored")
+    job.sampling.apply(model)
     if not trained.config["metrics"]:
         raise UserError(f"{trained.checkpoint} was trained without metrics: name them by metrics=NAME")
     evaluator = construct(_configured(trained.config, job), Evaluator).to(model.device)
@@ -215,12 +221,15 @@ def _open_trained(job: ScoringJob, device: str) -> Opened:
         reference = _open_reference(job.against, evaluator, job.overrides)
     check_samples(evaluator, model, data.image_shape, *_known_of(reference))
     likelihood = None
-    if trained.config["callbacks"].get("likelihood") and job.against is None and not job.metrics:
+    as_in_the_run = job.against is None and not job.metrics and job.sampling == AS_TRAINED
+    if as_in_the_run and trained.config["callbacks"].get("likelihood"):
         likelihood = likelihood_protocol(data, trained.config["callbacks"]["likelihood"])
     return Opened(evaluator, reference, trained=trained, likelihood=likelihood)
 
 
 def _open_images(job: ScoringJob, device: str) -> Opened:
+    if job.sampling != AS_TRAINED:
+        raise UserError(f"{job.target} holds images: leave --sampler, --steps and --guidance-scale out")
     if job.against is None:
         raise UserError(f"{job.target} holds images: name what to compare them with by --against SET, FOLDER or FILE")
     config = _config_of_images(job)

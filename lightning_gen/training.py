@@ -207,6 +207,7 @@ def build_parts(config: Mapping[str, Any]) -> Parts:
     model = build_model(config, data)
     data.check()
     model.check_batch_size(data.batch_size)
+    model.prepare_training()
     if evaluator is not None:
         check_scores(evaluator, model, data)
     return Parts(data, model, evaluator)
@@ -219,6 +220,7 @@ def build_model(config: Mapping[str, Any], data: ImageDataModule) -> GenerativeM
         GenerativeModel,  # type: ignore[type-abstract]
         image_shape=data.image_shape,
         num_classes=data.num_classes,
+        class_names=list(data.class_names),
         label_law=data.label_law,
         labelled_per_class=data.labelled_per_class,
         input_shape=getattr(data, "input_shape", None),

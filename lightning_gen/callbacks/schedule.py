@@ -25,8 +25,10 @@ class EveryImages:
 
     def due(self, trainer: Trainer, model: GenerativeModel) -> bool:
         """Whether the iteration that just ended passed a multiple, or was the run's last."""
-        if is_last_iteration(trainer):
-            return True
+        return is_last_iteration(trainer) or self.passed(model)
+
+    def passed(self, model: GenerativeModel) -> bool:
+        """Whether the iteration that just ended passed a multiple."""
         if not self.every_n_images:
             return False
         before = model.images_seen - model.images_per_iteration

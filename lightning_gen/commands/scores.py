@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,19 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from lightning_gen.commands.shared import Device, Force, Json, check_free, print_json, report, say, write
+from lightning_gen.commands.shared import (
+    Device,
+    Force,
+    Json,
+    Number,
+    SamplerName,
+    check_free,
+    parse_numbers,
+    print_json,
+    report,
+    say,
+    write,
+)
 from lightning_gen.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +33,8 @@ if TYPE_CHECKING:
     from lightning_gen.scoring import ScoringJob
 
 app = typer.Typer()
+
+SCALE = "--guidance-scale"
 
 Metrics = Annotated[
     str | None, typer.Option(help="Names with commas: fid,kid or frechet_distance,recall; docs/scoring.md lists them.")
@@ -48,12 +64,18 @@ def evaluate(
     num_samples: NumSamples = None,
     extractor: Extractor = None,
     weights: Weights = None,
+    sampler: SamplerName = None,
+    steps: Annotated[str | None, typer.Option(help="Of the sampler; several with commas are scored in turn.")] = None,
+    guidance_scale: Annotated[
+        str | None, typer.Option(help="Of a model with labels, 1 for none; several with commas are scored in turn.")
+    ] = None,
     nproc: Processes = 1,
     device: Device = "auto",
     record: Annotated[bool, typer.Option(help="Add the scores to the run's result.json.")] = False,
     as_json: Json = False,
 ) -> None:
     """Score a run, a checkpoint or images, e.g. `evaluate RUN --metrics fid,kid -n 5000`."""
+    from lightning_gen.evaluation import Sampling
     from lightning_gen.scoring import ScoringJob
     from lightning_gen.tracking.record import read_record, write_record
     from lightning_gen.tracking.run_directory import open_run
@@ -61,12 +83,24 @@ def evaluate(
     record_file = open_run(target)[0].record_file if record else None
     known = read_record(record_file) if record_file else {}
     job = ScoringJob(target, against, overrides or [], _names(metrics), num_samples, extractor, weights, device)
-    scores = _score(job, nproc)
-    if record_file:
-        new = {(score["name"], score["protocol_hash"]) for score in scores}
-        kept = [score for score in known["scores"] if (score["name"], score["protocol_hash"]) not in new]
-        write_record(record_file, {**known, "scores": kept + scores})
-    _report(as_json, {"path": str(target)}, scores)
+    results: list[dict[str, Any]] = []
+    for each_steps, each_scale in product(_several(steps, int, "--steps"), _several(guidance_scale, float, SCALE)):
+        scores = _score(replace(job, sampling=Sampling(sampler, each_steps, each_scale)), nproc)
+        results.append({"steps": each_steps, "guidance_scale": each_scale, "scores": scores})
+        if record_file:
+            new = {(score["name"], score["protocol_hash"]) for score in scores}
+            kept = [score for score in known["scores"] if (score["name"], score["protocol_hash"]) not in new]
+            known = {**known, "scores": kept + scores}
+            write_record(record_file, known)
+    if len(results) == 1:
+        _report(as_json, {"path": str(target)}, results[0]["scores"])
+    elif as_json:
+        print_json({"path": str(target), "results": results})
+    else:
+        for result in results:
+            chosen = {name: result[name] for name in ("steps", "guidance_scale") if result[name] is not None}
+            print(", ".join(f"{name} {value}" for name, value in chosen.items()))
+            _report(False, {}, result["scores"])
 
 
 @app.command()
@@ -113,6 +147,11 @@ def statistics(
     found = statistics_of(source, overrides or [], extractor, weights, device)
     write(output, lambda path: write_statistics(path, found))
     report(as_json, {"output": str(output), "num_images": found.n, "num_features": len(found.mean)})
+
+
+def _several(text: str | None, kind: type[Number], option: str) -> Sequence[Number | None]:
+    """The numbers of an option, or None where it is left out."""
+    return [None] if text is None else parse_numbers(text, kind, option)
 
 
 def _names(metrics: str | None) -> list[str]:

@@ -28,6 +28,9 @@ Picture = Annotated[Path, typer.Option("--output", "-o", help="A PNG file.", sho
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Seed = Annotated[int, typer.Option(help="Of the latents.")]
+SamplerName = Annotated[
+    str | None, typer.Option("--sampler", help="Of a diffusion model: ddpm, ddim, euler, heun, dpm_solver_pp_2m, ode.")
+]
 Force = Annotated[bool, typer.Option(help="Overwrite files that exist.")]
 
 

@@ -32,6 +32,11 @@ class Augmentation:
         self.pad_crop = pad_crop
         self.resize_crop = resize_crop
 
+    @property
+    def changes_images(self) -> bool:
+        """Whether there is anything to do."""
+        return self.horizontal_flip or self.pad_crop > 0 or self.resize_crop is not None
+
     def check(self, image_size: int) -> None:
         """Raise UserError if images of this height and width cannot be augmented."""
         if self.resize_crop is not None and self.resize_crop < image_size:

@@ -136,6 +136,12 @@ class ImageDataModule(pl.LightningDataModule):
         return self.image_shape
 
     @property
+    def repeats_images(self) -> bool:
+        """Whether a training image is one image of the split ``train``, and the same in every epoch, to the bit."""
+        changed = self.augmentation.changes_images or self.dequantize or self.stored_shape != self.image_shape
+        return not changed and not _draws_anew(self.split("train"))
+
+    @property
     def label_law(self) -> list[float] | None:
         """The share of each class among the training images, from which conditional models draw labels."""
         labels = self.split("train").labels

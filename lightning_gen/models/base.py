@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from lightning_gen.errors import UserError
-from lightning_gen.models.averaging import WeightAverage
+from lightning_gen.models.averaging import Average, WeightAverage
+from lightning_gen.models.power_average import PowerFunctionAverage
 from lightning_gen.seeds import derive_seed, seed_global_rngs
 
 
@@ -61,7 +62,7 @@ class GenerativeModel(pl.LightningModule):
         self.images_seen = 0
         self.images_per_iteration = 0
         self.batch_ended_at = 0.0
-        self.average: WeightAverage | None = None
+        self.average: Average | None = None
         self.label_law: list[float] | None = None
 
     @abstractmethod
@@ -77,6 +78,13 @@ class GenerativeModel(pl.LightningModule):
 
         Raises:
             UserError: naming the key that has to change.
+        """
+
+    def prepare_training(self) -> None:
+        """Load, before training, what it needs and checkpoints do not hold.
+
+        Raises:
+            UserError: it is missing; naming the remedy.
         """
 
     def sampler_settings(self) -> dict[str, Any]:
@@ -97,15 +105,22 @@ class GenerativeModel(pl.LightningModule):
         """Number of parameters of every trained network."""
         return {name: sum(p.numel() for p in network.parameters()) for name, network in self.networks().items()}
 
-    def add_average(self, half_life_images: float, rampup_ratio: float | None = 0.05) -> None:
-        """Follow ``averaged_networks`` by a moving average (see `WeightAverage`); call before training.
+    def add_average(self, **options: Any) -> None:
+        """Follow ``averaged_networks`` by moving averages; call before training.
+
+        Args:
+            options: those of `PowerFunctionAverage` if ``relative_widths`` is among them, else of `WeightAverage`.
 
         Raises:
-            UserError: the model has no network to average.
+            UserError: the model has no network to average, or options that the average does not take.
         """
         if not self.averaged_networks:
             raise UserError(f"{type(self).__name__} has no network to average: set ema=none")
-        self.average = WeightAverage(self._averaged(), half_life_images, rampup_ratio)
+        average = PowerFunctionAverage if "relative_widths" in options else WeightAverage
+        try:
+            self.average = average(self._averaged(), **options)
+        except TypeError as error:
+            raise UserError(f"ema: {error}") from error
 
     def compile_networks(self) -> None:
         """Compile the networks in place with `torch.compile`; state-dict keys stay as they are."""
@@ -163,15 +178,11 @@ class GenerativeModel(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the class, the counters and the average's settings, all plain values."""
-        average = self.average and {
-            "half_life_images": self.average.half_life_images,
-            "rampup_ratio": self.average.rampup_ratio,
-        }
         checkpoint["generative_model"] = {
             "class": f"{type(self).__module__}:{type(self).__qualname__}",
             "iteration": self.iteration,
             "images_seen": self.images_seen,
-            "average": average,
+            "average": self.average and self.average.settings,
         }
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ live on the CPU whatever the model's device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -54,6 +54,30 @@ class Truncates(Samples, Protocol):
     """
 
     truncation: float | None
+
+
+@runtime_checkable
+class Guides(Samples, Protocol):
+    """Models whose samples can be drawn towards their labels.
+
+    Attributes:
+        guidance_scale: 1 for the conditional model as it is, 0 for no labels, above 1 for samples that fit their labels
+            better; may be set, and is part of the sampler's settings. Setting one that the model was not trained for
+            raises UserError.
+    """
+
+    guidance_scale: float
+
+
+@runtime_checkable
+class Denoises(Samples, Protocol):
+    """Models that make images from noise in steps, by a choice of samplers."""
+
+    def use_sampler(self, name: str | None = None, steps: int | None = None) -> None:
+        """Sample otherwise from now on: by another sampler, with its own defaults, or in another number of steps.
+
+        The sampler is part of the sampler's settings. One that the model cannot use raises UserError.
+        """
 
 
 @runtime_checkable
@@ -167,3 +191,26 @@ class Classifies(Protocol):
 
     def classify(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, H, W)."""
+
+
+@runtime_checkable
+class TrainsOnLatents(Protocol):
+    """Models that train on what a frozen first stage makes of images.
+
+    Attributes:
+        cached_moments: what `moments` returns of the next batch's images, so that they need not be computed.
+        measured: above 0 once `measure_latents` has run.
+    """
+
+    cached_moments: Tensor | None
+    measured: Tensor
+
+    def moments(self, images: Tensor) -> Tensor:
+        """What the first stage makes of images (N, C, H, W): (N, M, h, w) float32."""
+
+    @property
+    def moments_digest(self) -> str:
+        """Digest of all that `moments` depends on."""
+
+    def measure_latents(self, blocks: Iterator[Tensor]) -> None:
+        """Take the mean and the deviation of the latents from the moments (N, M, h, w) of all training images."""

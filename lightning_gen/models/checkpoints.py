@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from lightning_gen.errors import UserError, first_line
 from lightning_gen.models.base import GenerativeModel
-from lightning_gen.registry import resolve
+from lightning_gen.registry import construct, resolve
+
+M = TypeVar("M", bound=GenerativeModel)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -47,3 +50,45 @@ def load_model(checkpoint: dict[str, Any]) -> GenerativeModel:
         raise UserError(f"The checkpoint's weights do not fit this version of its model: {reason}") from error
     model.on_load_checkpoint(checkpoint)
     return model.eval()
+
+
+def load_first_stage(
+    source: str | Mapping[str, Any] | None, kind: type[M], name: str, image_shape: tuple[int, int, int]
+) -> tuple[M, dict[str, Any]]:
+    """A trained first stage, frozen and with its averaged weights, and the spec that makes another of its shape.
+
+    Args:
+        source: a run directory or a checkpoint; or a spec, whose weights are to be loaded.
+        kind: class that it must have.
+        name: of the configs of that class, for messages.
+        image_shape: (C, H, W) of the images that it must take.
+
+    Raises:
+        UserError: no first stage, another model, or one of other images.
+    """
+    if source is None:
+        raise UserError(f"model.first_stage is not set: set model.first_stage to a run of {name}")
+    if isinstance(source, Mapping):
+        model, spec = construct(source, kind), dict(source)
+    else:
+        path = Path(source)
+        checkpoint = read_checkpoint(path / "checkpoints" / "last.ckpt" if path.is_dir() else path)
+        found = load_model(checkpoint)
+        if not isinstance(found, kind):
+            raise UserError(
+                f"model.first_stage={source} holds a {type(found).__name__}: set model.first_stage to a run of {name}"
+            )
+        if found.average is not None:
+            for network, averaged in found.average.networks.items():
+                getattr(found, network).load_state_dict(averaged.state_dict())
+            found.average = None
+        model = found
+        spec = {"_target_": f"{type(found).__module__}.{type(found).__qualname__}", **checkpoint["hyper_parameters"]}
+    trained_on = tuple(spec["image_shape"])
+    if trained_on != tuple(image_shape):
+        raise UserError(
+            f"model.first_stage was trained on images of {trained_on}, not {tuple(image_shape)}: set data.image_size "
+            "or choose another run"
+        )
+    model.requires_grad_(False).eval()
+    return model, spec

@@ -90,3 +90,39 @@ class ConstantThenLinear(LRScheduler):
         left = max(0, self.total_iters - self.last_epoch)
         share = min(1.0, left / (self.total_iters * (1 - self.constant_share)))
         return [base * share for base in self.base_lrs]
+
+
+class LinearWarmUp(LRScheduler):
+    """A learning rate that rises linearly, stays, and may fall linearly again.
+
+    After t iterations the rate is ``lr * min(1, (t + 1) / warmup_iters)`` and, with T = ``total_iters``, no more than
+    ``lr * (T - t) / T``.
+
+    Args:
+        optimizer: any.
+        warmup_iters: iterations until the rate is the optimizer's.
+        total_iters: iterations after which it would be 0; None for a rate that stays.
+        last_epoch: iterations so far, -1 before the first.
+
+    Raises:
+        ValueError: numbers out of range.
+    """
+
+    def __init__(
+        self, optimizer: Optimizer, warmup_iters: int, total_iters: int | None = None, last_epoch: int = -1
+    ) -> None:
+        if warmup_iters < 1 or (total_iters is not None and total_iters < 1):
+            raise ValueError(
+                f"warmup_iters and total_iters must be at least 1, not {warmup_iters} and {total_iters}"
+                " (trainer.max_steps)"
+            )
+        self.warmup_iters = warmup_iters
+        self.total_iters = total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of the parameter groups after ``last_epoch`` iterations."""
+        share = min(1.0, (self.last_epoch + 1) / self.warmup_iters)
+        if self.total_iters is not None:
+            share = min(share, max(0, self.total_iters - self.last_epoch) / self.total_iters)
+        return [base * share for base in self.base_lrs]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from lightning_gen.errors import UserError
 from lightning_gen.losses.pixel_laws import from_levels, to_levels
 from lightning_gen.models.base import GenerativeModel, ImageBatch
-from lightning_gen.models.checkpoints import load_model, read_checkpoint
+from lightning_gen.models.checkpoints import load_first_stage
 from lightning_gen.models.pixel_model import PixelModel
 from lightning_gen.models.vqvae import VQVAE
 from lightning_gen.registry import construct
@@ -69,15 +67,9 @@ class VQPrior(GenerativeModel):
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.image_shape = tuple(image_shape)
-        self.first_stage, spec = _first_stage(first_stage)
+        self.first_stage, spec = load_first_stage(first_stage, VQVAE, "model=vqvae", image_shape)
         # A checkpoint holds the first stage's weights, and with its spec needs no file beside it.
         self.hparams["first_stage"] = spec
-        if self.first_stage.image_shape != self.image_shape:
-            raise UserError(
-                f"model.first_stage was trained on images of {self.first_stage.image_shape}, not {self.image_shape}: "
-                "set data.image_size or choose another run"
-            )
-        self.first_stage.requires_grad_(False).eval()
         with torch.no_grad():
             height, width = self.first_stage.encode_indices(torch.zeros(1, *self.image_shape)).shape[1:]
         self.map_size = (height, width)
@@ -152,21 +144,3 @@ class VQPrior(GenerativeModel):
     def _as_maps(self, indices: Tensor) -> Tensor:
         """Indices (N, h, w) as images (N, 1, h, w) in [-1, 1] of K levels."""
         return from_levels(indices, self.first_stage.num_codes)[:, None]
-
-
-def _first_stage(source: str | Mapping[str, Any] | None) -> tuple[VQVAE, dict[str, Any]]:
-    """The model, with its averaged weights, and its spec."""
-    if source is None:
-        raise UserError("model=vq_prior needs a trained first stage: set model.first_stage to a run of model=vqvae")
-    if isinstance(source, Mapping):
-        return construct(source, VQVAE), dict(source)
-    path = Path(source)
-    checkpoint = read_checkpoint(path / "checkpoints" / "last.ckpt" if path.is_dir() else path)
-    model = load_model(checkpoint)
-    if not isinstance(model, VQVAE):
-        raise UserError(f"model.first_stage={source} holds a {type(model).__name__}, not a VQVAE")
-    if model.average is not None:
-        for name, averaged in model.average.networks.items():
-            getattr(model, name).load_state_dict(averaged.state_dict())
-        model.average = None
-    return model, {"_target_": f"{VQVAE.__module__}.{VQVAE.__qualname__}", **checkpoint["hyper_parameters"]}

@@ -31,6 +31,7 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
         self.interpolations = path / "interpolations"
+        self.snapshots = path / "snapshots"
         self.labelled_file = path / "labelled.json"
 
     @property

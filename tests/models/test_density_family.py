@@ -25,7 +25,7 @@ MODELS = [name for name in EVERY_MODEL if name not in {*ADVERSARIAL, *TRANSLATIN
 
 def build(name: str) -> tuple[GenerativeModel, ImageDataModule]:
     config = tiny_config(name)
-    trained = config["model"].get("prior") or config["model"]
+    trained = config["model"].get("prior") or config["model"].get("diffusion") or config["model"]
     trained["optimizer"]["schedule"] = {"name": "LinearLR", "end_factor": 0.1, "total_iters": 8}
     torch.manual_seed(0)
     data = construct(config["data"], ImageDataModule)  # type: ignore[type-abstract]
@@ -87,9 +87,10 @@ class Use(Callback):
 def test_an_iteration_trains_every_weight_that_is_not_frozen_and_counts_once(name: str) -> None:
     model, data = build(name)
     before = {key: [p.detach().clone() for p in network.parameters()] for key, network in model.networks().items()}
-    trainer = fit((model, data), 2)
-    assert trainer.global_step == model.iteration == 2
-    assert model.images_seen == 2 * data.batch_size
+    # Layers that begin at zero let gradients pass from the second iteration on, and those in them from the third.
+    trainer = fit((model, data), 3)
+    assert trainer.global_step == model.iteration == 3
+    assert model.images_seen == 3 * data.batch_size
     for key, network in model.networks().items():
         for one, other in zip(before[key], network.parameters(), strict=True):
             assert torch.equal(one, other) != other.requires_grad, key

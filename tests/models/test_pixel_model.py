@@ -192,7 +192,7 @@ def test_samples_are_the_same_bits_without_the_cache(name: str) -> None:
 
 def test_sampling_uses_the_averaged_weights() -> None:
     model = build("pixelcnn", (1, 4, 4), GREY_LAWS["bernoulli"])
-    model.add_average(10)
+    model.add_average(half_life_images=10)
     with model.evaluation():
         before = model.sample(64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

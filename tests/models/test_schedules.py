@@ -110,3 +110,27 @@ def test_a_fall_without_iterations_is_refused(options: dict[str, float]) -> None
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
     with pytest.raises(UserError, match="total_iters must be at least 1"):
         build_schedule({"schedule": {"name": "ConstantThenLinear", **options}}, optimizer)
+
+
+@pytest.mark.parametrize(
+    ("total", "expected"),
+    [(None, [0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4]), (6, [0.1, 0.2, 0.8 / 3, 0.2, 0.4 / 3, 0.2 / 3, 0.0])],
+)
+def test_a_rate_that_warms_up(total: int | None, expected: list[float]) -> None:
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], lr=0.4)
+    schedule = build_schedule(
+        {"schedule": {"name": "LinearWarmUp", "warmup_iters": 4, "total_iters": total}}, optimizer
+    )
+    assert schedule is not None
+    rates = []
+    for _ in range(7):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx(expected)
+
+
+def test_a_warm_up_without_iterations_is_refused() -> None:
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    with pytest.raises(UserError, match="warmup_iters and total_iters must be at least 1"):
+        build_schedule({"schedule": {"name": "LinearWarmUp", "warmup_iters": 0}}, optimizer)

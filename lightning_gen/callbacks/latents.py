@@ -1,0 +1,149 @@
+"""What a frozen first stage makes of the training images: computed once, kept on disk, measured, and trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lightning_gen.data import ImageDataModule
+from lightning_gen.data.image_set import ImageSet
+from lightning_gen.data.loaders import TrainingLoader
+from lightning_gen.errors import UserError, first_line
+from lightning_gen.files import atomic_path, canonical_json
+from lightning_gen.images import to_float
+from lightning_gen.models import GenerativeModel
+from lightning_gen.models.capabilities import TrainsOnLatents
+
+
+class FirstStageLatents(Callback):
+    """Hands a model the first stage's outputs for all training images, from a file that is made once.
+
+    The file's name holds a digest of the first stage's encoder and of the images, so a stale one is never read. Any
+    number of processes may ask at once: the first computes under a lock, the others read. Before the first iteration
+    the model measures its latents by them, and all ranks take rank zero's numbers. Then every batch comes with its
+    images' part of the file, unless the images of an epoch are not those of the one before (augmentation, noise, random
+    crops): those the model encodes as they come. Nothing happens to a model that is no
+    `lightning_gen.models.capabilities.TrainsOnLatents`.
+
+    Args:
+        cache_dir: where the files are, in the folder ``latents``.
+        use_cache: false has every batch encoded; what is measured stays the same.
+        num_images: measure by the first so many, for sets too large for the disk; every batch is encoded then. Null for
+            all.
+        block_size: images encoded at once.
+
+    Raises:
+        UserError: numbers out of range.
+    """
+
+    def __init__(
+        self, cache_dir: str | Path, use_cache: bool = True, num_images: int | None = None, block_size: int = 250
+    ) -> None:
+        if block_size < 1 or (num_images is not None and num_images < 2):
+            raise UserError(
+                f"callbacks.latents.block_size={block_size} must be at least 1, and num_images={num_images} null or 2"
+            )
+        self.folder = Path(cache_dir) / "latents"
+        self.use_cache = use_cache
+        self.num_images = num_images
+        self.block_size = block_size
+        self.moments: Tensor | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Read or make the file, and have the model measure its latents unless it has."""
+        assert isinstance(pl_module, GenerativeModel)
+        if not isinstance(pl_module, TrainsOnLatents):
+            return
+        data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        images = data.reference_set("train", self.num_images)
+        found = load_moments(pl_module, images, self.folder, f"{data.name}-train", self.block_size)
+        if not pl_module.measured:
+            pl_module.measure_latents(self._blocks(found, pl_module.device))
+            if trainer.world_size > 1:
+                for buffer in pl_module.buffers(recurse=False):
+                    torch.distributed.broadcast(buffer, src=0)
+        if self.use_cache and data.repeats_images and _training_loader(trainer).plan.lengths == [len(images)]:
+            self.moments = found
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Hand over the part of the batch."""
+        if self.moments is None:
+            return
+        assert isinstance(pl_module, TrainsOnLatents)
+        loader = _training_loader(trainer)
+        # The loader's position is that of the next batch.
+        (draw,) = loader.plan.draws(loader.number - 1)
+        pl_module.cached_moments = self.moments[draw.indices].to(pl_module.device)
+
+    def _blocks(self, moments: Tensor, device: torch.device) -> Iterator[Tensor]:
+        for block in moments.split(self.block_size):
+            yield block.to(device)
+
+
+def load_moments(model: GenerativeModel, images: ImageSet, folder: Path, name: str, block_size: int = 250) -> Tensor:
+    """What the model's first stage makes of images, (N, M, h, w) float32, mapped into memory from a file in ``folder``.
+
+    Args:
+        model: that `TrainsOnLatents`.
+        images: N of them, as they are trained on.
+        folder: of all such files.
+        name: of the set, for the file's name.
+        block_size: images encoded at once.
+
+    Raises:
+        UserError: a full disk, or a folder that cannot be written.
+    """
+    assert isinstance(model, TrainsOnLatents)
+    identity = canonical_json({"images": images.digest, "first_stage": model.moments_digest, "version": 1})
+    path = folder / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.npy"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            found = _read(path, len(images))
+            if found is None:
+                _write(path, model, images, block_size)
+                found = _read(path, len(images))
+    except OSError as error:
+        raise UserError(
+            f"cannot keep the first stage's latents in {folder} ({first_line(error)}): set paths.cache_dir to a folder "
+            "with room, or callbacks.latents.num_images to fewer"
+        ) from error
+    assert found is not None
+    return found
+
+
+def _write(path: Path, model: GenerativeModel, images: ImageSet, block_size: int) -> None:
+    assert isinstance(model, TrainsOnLatents)
+    with model.evaluation(), atomic_path(path) as temporary, temporary.open("wb") as file:
+        for first in range(0, len(images), block_size):
+            block = to_float(images.images[first : first + block_size].to(model.device))
+            moments = model.moments(block.contiguous()).cpu().contiguous().numpy()
+            if not first:
+                shape = (len(images), *moments.shape[1:])
+                header = {"descr": np.lib.format.dtype_to_descr(moments.dtype), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(moments.data)
+
+
+def _read(path: Path, number: int) -> Tensor | None:
+    """The file's contents, None without a whole file of so many."""
+    try:
+        # Private mapping: the pages are shared by all processes until somebody writes, and then not written back.
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return torch.from_numpy(array) if len(array) == number else None
+
+
+def _training_loader(trainer: Trainer) -> TrainingLoader:
+    loader = trainer.train_dataloader
+    assert isinstance(loader, TrainingLoader)
+    return loader

@@ -1,0 +1,1 @@
+"""Diffusion and flow matching apart from any network: noise schedules, targets, samplers, likelihoods."""

@@ -70,6 +70,12 @@ def start_at_once(slurm: LocalSlurm, job: str) -> None:
         slurm.run("scontrol", "update", f"JobId={job}", "StartTime=now", "TimeLimit=20")
 
 
+def has_ended(slurm: LocalSlurm, job: str) -> bool:
+    """Whether a job is in a state that it does not leave; ``SIGNALING``, ``REQUEUED`` and others pass."""
+    ends = ("COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
+    return slurm.job_field(job, "JobState") in ends
+
+
 def make_work_folder(folder: Path) -> Path:
     """A folder as a user submits from: ``train.py`` and an environment to activate."""
     work = folder / "work"
@@ -135,7 +141,7 @@ def test_a_job_that_runs_out_of_time_goes_on_when_it_is_queued_again(
 
     def finished() -> bool:
         start_at_once(slurm, number)
-        return slurm.job_field(number, "JobState") not in ("PENDING", "RUNNING", "COMPLETING", "REQUEUED")
+        return has_ended(slurm, number)
 
     wait_until(attempts.exists, "the first attempt", slurm, seconds=240)
     # A limit so near that the signal is due when Slurm looks at the limits next, which it does every 30 s.
@@ -167,7 +173,7 @@ def test_a_job_that_is_cancelled_keeps_its_checkpoint_and_is_not_queued_again(
     number = job.stdout.strip()
     wait_until(attempts.exists, "the job", slurm, seconds=120)
     assert slurm.run("scancel", number).returncode == 0
-    wait_until(lambda: not slurm.run("squeue", "-h").stdout.strip(), "the end of the job", slurm)
+    wait_until(lambda: has_ended(slurm, number), "the end of the job", slurm)
     assert slurm.job_field(number, "JobState") == "CANCELLED"
     assert slurm.job_field(number, "Restarts") == "0"
     run = tmp_path / "tiny" / f"slurm-{number}"

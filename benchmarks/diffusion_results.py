@@ -1,0 +1,253 @@
+"""The section "Diffusion" of docs/results.md: diffusion models beside GANs, steps and guidance against quality.
+
+    python benchmarks/diffusion_results.py digits [--seeds 0] [--jobs 2]
+    python benchmarks/diffusion_results.py mnist --data-dir FOLDER [--seeds 0] [--jobs 2]
+
+Trains the diffusion experiments of a data set, then GANs for as long as the slowest of them took, and scores samples of
+some runs by other numbers of evaluations of the network and other guidance scales. Rewrites the data set's section and
+its pictures. Finished runs and scores are not made again, so it may be stopped and called again; ``--table-only``
+writes what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from results_page import (
+    IMAGES,
+    Curve,
+    completed_records,
+    line_chart,
+    machine,
+    mean_and_spread,
+    rewrite_section,
+    run_experiments,
+    sample_sheet,
+)
+
+DIFFUSION = ("ddpm", "edm", "flow_matching", "ot_cfm", "guided_diffusion")
+GANS = {"dcgan": "", "cdcgan": "with labels"}
+"""GAN -> note."""
+
+GAN_SPEED = {"digits": 20.0, "mnist": 10.0}
+"""Iterations of these GANs in a second on one core, from which follows how many take as long as diffusion."""
+
+EVALUATIONS = (5, 10, 20, 50, 1000)
+SAMPLERS = {
+    "ddpm": ("ddpm", "ddim", "dpm_solver_pp_2m"),
+    "edm": ("euler", "heun"),
+    "flow_matching": ("euler",),
+}
+"""Model -> samplers whose steps are varied."""
+
+SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
+CURVE_SAMPLES = {"digits": 1437, "mnist": 1000}
+SCORES = ("fd", "recall", "coverage", "class_accuracy")
+
+
+def train(data: str, seeds: Sequence[int], place: Sequence[str], output_dir: Path, jobs: int) -> None:
+    """Diffusion models, then GANs for as long."""
+
+    def run(model: str, seed: int, *overrides: str) -> list[str]:
+        name = f"{model}_{data}"
+        return [f"experiment={name}", f"experiment_name={name}", f"seed={seed}", f"run_name=seed{seed}", *overrides]
+
+    run_experiments([run(model, seed, *place) for seed in seeds for model in DIFFUSION], output_dir, jobs)
+    records = [
+        found for model in DIFFUSION for found in completed_records(f"{model}_{data}", seeds, output_dir).values()
+    ]
+    seconds = max(record["train_seconds"] for record in records)
+    steps = f"trainer.max_steps={round(seconds * GAN_SPEED[data], -2):.0f}"
+    run_experiments([run(model, seed, steps, *place) for seed in seeds for model in GANS], output_dir, jobs)
+
+
+def sampler_steps(sampler: str, evaluations: int) -> int:
+    """The steps that take so many evaluations of the network, or one less."""
+    return (evaluations + 1) // 2 if sampler == "heun" else evaluations
+
+
+def vary(data: str, seed: int, output_dir: Path, nproc: int) -> None:
+    """Score samples by other steps and scales, and keep the scores in the runs' records."""
+    common = ["--record", "-n", str(CURVE_SAMPLES[data]), "--nproc", str(nproc)]
+    for model, samplers in SAMPLERS.items():
+        run = output_dir / f"{model}_{data}" / f"seed{seed}"
+        for sampler in samplers:
+            for evaluations in EVALUATIONS:
+                if curve_score(run, data, sampler, evaluations) is None:
+                    steps = str(sampler_steps(sampler, evaluations))
+                    choice = ["--sampler", sampler, "--steps", steps, "--metrics", "frechet_distance"]
+                    evaluate(run, *choice, *common)
+    run = output_dir / f"guided_diffusion_{data}" / f"seed{seed}"
+    missing = [str(scale) for scale in SCALES if not guidance_scores(run, data, scale)]
+    if missing:
+        names = ["--metrics", "frechet_distance,recall,class_accuracy"]
+        evaluate(run, "--guidance-scale", ",".join(missing), *names, *common)
+
+
+def evaluate(run: Path, *options: str) -> None:
+    """``lightning-gen evaluate``."""
+    command = [sys.executable, "-m", "lightning_gen.cli", "evaluate", str(run), "--device", "cpu", *options]
+    subprocess.run(command, check=True)
+
+
+def scores_of(run: Path) -> list[Mapping[str, Any]]:
+    """All scores of a run's record, none of a run that is not there."""
+    file = run / "result.json"
+    scores: list[Mapping[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["scores"] if file.is_file() else []
+    return scores
+
+
+def curve_score(run: Path, data: str, sampler: str, evaluations: int) -> float | None:
+    """The Frechet distance by a sampler's default options in so many evaluations."""
+    for score in scores_of(run):
+        protocol = score["protocol"]
+        settings = protocol.get("sampler", {})
+        at = (settings.get("sampler"), settings.get("steps"), protocol.get("num_samples"))
+        if score["name"] == f"fd_{data}" and at == (sampler, sampler_steps(sampler, evaluations), CURVE_SAMPLES[data]):
+            return float(score["value"])
+    return None
+
+
+def guidance_scores(run: Path, data: str, scale: float) -> dict[str, float]:
+    """Scores by name of one guidance scale."""
+    found = {}
+    for score in scores_of(run):
+        protocol = score["protocol"]
+        at = (protocol.get("sampler", {}).get("guidance_scale"), protocol.get("num_samples"))
+        if at == (scale, CURVE_SAMPLES[data]):
+            found[kind(score["name"], data)] = float(score["value"])
+    return found
+
+
+def kind(name: str, data: str) -> str:
+    """A score's name without its extractor."""
+    return name.removesuffix(f"_{data}")
+
+
+def own_scores(record: Mapping[str, Any], data: str) -> dict[str, float]:
+    """The scores that the run itself made: the first of each name."""
+    found: dict[str, float] = {}
+    for score in record["scores"]:
+        found.setdefault(kind(score["name"], data), float(score["value"]))
+    return found
+
+
+def model_table(data: str, seeds: Sequence[int], output_dir: Path) -> list[str]:
+    """Every model, best first."""
+    rows = []
+    records: list[dict[str, Any]] = []
+    for model in (*DIFFUSION, *GANS):
+        found = list(completed_records(f"{model}_{data}", seeds, output_dir).values())
+        if not found:
+            continue
+        records += found
+        scores = [own_scores(record, data) for record in found]
+        cells = []
+        for name in SCORES:
+            values = [each[name] for each in scores if name in each]
+            cells.append(mean_and_spread(values, 2 if name == "fd" else 3))
+        first = found[0]
+        settings = next(
+            each["protocol"].get("sampler", {}) for each in first["scores"] if "sampler" in each["protocol"]
+        )
+        evaluations = settings.get("evaluations", "adaptive") if "sampler" in settings else 1
+        bits = mean_and_spread([each["bits_per_dim"] for each in scores if "bits_per_dim" in each], 2)
+        seconds = mean_and_spread([record["train_seconds"] for record in found], 0)
+        parameters = sum(first["parameters"].values())
+        row = (
+            f"| {model} | {' | '.join(cells)} | {bits} | {evaluations} | {first['images_seen']:,} | "
+            f"{first['iterations']:,} | {seconds} | {parameters:,} |"
+        )
+        rows.append((statistics.mean(each["fd"] for each in scores), row))
+    if not rows:
+        raise SystemExit("no run is finished")
+    return [
+        f"| model | fd_{data} | recall | coverage | label accuracy | bits/dim, bound | evaluations | images seen | "
+        "iterations | training s | parameters |",
+        "|" + " --- |" * 11,
+        *(row for _, row in sorted(rows)),
+        "",
+        f"Seed {', '.join(map(str, seeds))}. {machine(records)}. GANs were given the time of the slowest diffusion model.",
+    ]
+
+
+def curves(data: str, seed: int, output_dir: Path) -> list[str]:
+    """Steps and guidance against quality, as tables and a picture."""
+    lines: list[str] = []
+    drawn: list[Curve] = []
+    rows = []
+    for model, samplers in SAMPLERS.items():
+        run = output_dir / f"{model}_{data}" / f"seed{seed}"
+        for sampler in samplers:
+            values = [curve_score(run, data, sampler, evaluations) for evaluations in EVALUATIONS]
+            if any(value is not None for value in values):
+                cells = ["" if value is None else f"{value:.1f}" for value in values]
+                rows.append(f"| {model}, {sampler} | {' | '.join(cells)} |")
+                points = zip(EVALUATIONS, values, strict=True)
+                drawn.append(Curve(f"{model}, {sampler}", [(x, y) for x, y in points if y is not None]))
+    if rows:
+        path = IMAGES / f"diffusion_steps_{data}.png"
+        line_chart(drawn, path, x="evaluations of the network", y=f"fd_{data}", log_x=True, log_y=True)
+        lines += [
+            "",
+            f"| evaluations of the network | {' | '.join(map(str, EVALUATIONS))} |",
+            "| --- |" + " --- |" * len(EVALUATIONS),
+            *rows,
+            "",
+            f"fd_{data} of {CURVE_SAMPLES[data]:,} samples; Heun takes an odd number of evaluations, one less than an "
+            "even one named.",
+            "",
+            f"![steps against quality](images/{path.name})",
+        ]
+    run = output_dir / f"guided_diffusion_{data}" / f"seed{seed}"
+    found = {scale: guidance_scores(run, data, scale) for scale in SCALES}
+    if any(found.values()):
+        lines += [
+            "",
+            f"| guidance scale | {' | '.join(f'{scale:g}' for scale in SCALES)} |",
+            "| --- |" + " --- |" * len(SCALES),
+        ]
+        for name, digits in (("fd", 1), ("recall", 3), ("class_accuracy", 3)):
+            values = [found[scale].get(name, math.nan) for scale in SCALES]
+            lines.append(f"| {name} | {' | '.join(f'{value:.{digits}f}' for value in values)} |")
+        lines += ["", f"Of {CURVE_SAMPLES[data]:,} samples: 0 takes no labels, 1 is the conditional model itself."]
+    return lines
+
+
+def names(models: Iterable[str], data: str) -> dict[str, str]:
+    """Title -> experiment."""
+    return {model: f"{model}_{data}" for model in models}
+
+
+def main() -> None:
+    """Run, and rewrite the section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=("digits", "mnist"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--output-dir", type=Path, default=Path("runs/diffusion"))
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, processes of an evaluation")
+    parser.add_argument("--table-only", action="store_true")
+    arguments = parser.parse_args()
+    data, output_dir = arguments.data, arguments.output_dir.resolve()
+    if not arguments.table_only:
+        place = [] if arguments.data_dir is None else [f"paths.data_dir={arguments.data_dir.resolve()}"]
+        train(data, arguments.seeds, place, output_dir, arguments.jobs)
+        vary(data, arguments.seeds[0], output_dir, arguments.jobs)
+    lines = model_table(data, arguments.seeds, output_dir) + curves(data, arguments.seeds[0], output_dir)
+    sheet = sample_sheet(names((*DIFFUSION, *GANS), data), arguments.seeds[0], output_dir, f"diffusion_{data}")
+    if sheet is not None:
+        lines += ["", f"![samples of every model](images/{sheet.name})"]
+    rewrite_section(f"diffusion_{data}", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -175,7 +175,7 @@ def model_table(data: str, seeds: Sequence[int], output_dir: Path) -> list[str]:
         "|" + " --- |" * 11,
         *(row for _, row in sorted(rows)),
         "",
-        f"Seed {', '.join(map(str, seeds))}. {machine(records)}. GANs were given the time of the slowest diffusion model.",
+        f"Seed {', '.join(map(str, seeds))}. {machine(records)}.",
     ]
 
 

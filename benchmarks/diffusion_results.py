@@ -53,7 +53,9 @@ CURVE_SAMPLES = {"digits": 1437, "mnist": 1000}
 SCORES = ("fd", "recall", "coverage", "class_accuracy")
 
 
-def train(data: str, seeds: Sequence[int], place: Sequence[str], output_dir: Path, jobs: int) -> None:
+def train(
+    data: str, models: Sequence[str], seeds: Sequence[int], place: Sequence[str], output_dir: Path, jobs: int
+) -> None:
     """Diffusion models, then GANs for as long."""
 
     def run(model: str, seed: int, *overrides: str) -> list[str]:
@@ -231,6 +233,7 @@ def main() -> None:
     """Run, and rewrite the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=("digits", "mnist"))
+    parser.add_argument("--models", nargs="+", default=list(DIFFUSION), choices=DIFFUSION)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--output-dir", type=Path, default=Path("runs/diffusion"))
@@ -240,7 +243,7 @@ def main() -> None:
     data, output_dir = arguments.data, arguments.output_dir.resolve()
     if not arguments.table_only:
         place = [] if arguments.data_dir is None else [f"paths.data_dir={arguments.data_dir.resolve()}"]
-        train(data, arguments.seeds, place, output_dir, arguments.jobs)
+        train(data, arguments.models, arguments.seeds, place, output_dir, arguments.jobs)
         vary(data, arguments.seeds[0], output_dir, arguments.jobs)
     lines = model_table(data, arguments.seeds, output_dir) + curves(data, arguments.seeds[0], output_dir)
     sheet = sample_sheet(names((*DIFFUSION, *GANS), data), arguments.seeds[0], output_dir, f"diffusion_{data}")

@@ -48,6 +48,9 @@ SAMPLERS = {
 }
 """Model -> samplers whose steps are varied."""
 
+NUM_SAMPLES = {"digits": 1437, "mnist": 2500}
+"""Scored of every model."""
+
 SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 CURVE_SAMPLES = {"digits": 1437, "mnist": 1000}
 SCORES = ("fd", "recall", "coverage", "class_accuracy")
@@ -60,7 +63,8 @@ def train(
 
     def run(model: str, seed: int, *overrides: str) -> list[str]:
         name = f"{model}_{data}"
-        return [f"experiment={name}", f"experiment_name={name}", f"seed={seed}", f"run_name=seed{seed}", *overrides]
+        common = [f"seed={seed}", f"run_name=seed{seed}", f"metrics.num_samples={NUM_SAMPLES[data]}"]
+        return [f"experiment={name}", f"experiment_name={name}", *common, *overrides]
 
     run_experiments([run(model, seed, *place) for seed in seeds for model in DIFFUSION], output_dir, jobs)
     records = [
@@ -177,7 +181,7 @@ def model_table(data: str, seeds: Sequence[int], output_dir: Path) -> list[str]:
         "|" + " --- |" * 11,
         *(row for _, row in sorted(rows)),
         "",
-        f"Seed {', '.join(map(str, seeds))}. {machine(records)}.",
+        f"Seed {', '.join(map(str, seeds))}, {NUM_SAMPLES[data]:,} samples. {machine(records)}.",
     ]
 
 

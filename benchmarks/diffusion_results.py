@@ -69,9 +69,9 @@ def train(
         common = [f"seed={seed}", f"run_name=seed{seed}", f"metrics.num_samples={NUM_SAMPLES[data]}"]
         return [f"experiment={name}", f"experiment_name={name}", *common, *overrides]
 
-    run_experiments([run(model, seed, *place) for seed in seeds for model in DIFFUSION], output_dir, jobs)
+    run_experiments([run(model, seed, *place) for seed in seeds for model in models], output_dir, jobs)
     records = [
-        found for model in DIFFUSION for found in completed_records(f"{model}_{data}", seeds, output_dir).values()
+        found for model in models for found in completed_records(f"{model}_{data}", seeds, output_dir).values()
     ]
     seconds = max(record["train_seconds"] for record in records)
     steps = f"trainer.max_steps={round(seconds * GAN_SPEED[data], -2):.0f}"

@@ -51,8 +51,8 @@ def noising(model: Diffuses, images: Tensor, columns: int, seed: int) -> tuple[l
 def denoising_strip(film: Film) -> list[list[Panel]]:
     """Two rows of panels: the noisy states of samples, a row a sample, and the estimates of the images in them."""
     captions = [_ratio(log_snr(level)) for level in film.levels]
-    blocks = (film.noisy, [f"state\n{caption}" for caption in captions]), (film.images, ["estimate\n"] * len(captions))
-    return [_columns(*block) for block in blocks]
+    blocks = ("state", film.noisy), ("estimate", film.images)
+    return [_columns(images, [f"{name}\n{caption}" for caption in captions]) for name, images in blocks]
 
 
 def denoising_frames(film: Film, hold: int = 15) -> list[Tensor]:
@@ -165,4 +165,7 @@ def _columns(images: Tensor, captions: Sequence[str]) -> list[Panel]:
 
 
 def _ratio(log_ratio: float) -> str:
-    return f"log-SNR {log_ratio:.1f}" if math.isfinite(log_ratio) else ("image" if log_ratio > 0 else "noise")
+    if math.isinf(log_ratio):
+        return "image" if log_ratio > 0 else "noise"
+    # Adding 0 makes 0 of -0.
+    return f"log-SNR {round(log_ratio, 1) + 0.0:.1f}"

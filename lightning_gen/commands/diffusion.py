@@ -43,12 +43,12 @@ NoiseSeed = Annotated[int, typer.Option("--seed", help="Of the noise.")]
 class Hidden(StrEnum):
     """The part of an image that is filled."""
 
-    left = "left"
-    right = "right"
-    top = "top"
-    bottom = "bottom"
-    center = "center"
-    outer = "outer"
+    LEFT = "left"
+    RIGHT = "right"
+    TOP = "top"
+    BOTTOM = "bottom"
+    CENTER = "center"
+    OUTER = "outer"
 
 
 @app.command()
@@ -169,7 +169,7 @@ def inpaint(
     run: RunOrCheckpoint,
     output: Picture,
     overrides: Overrides = None,
-    mask: Annotated[Hidden, typer.Option(help="The part that is filled.")] = Hidden.right,
+    mask: Annotated[Hidden, typer.Option(help="The part that is filled.")] = Hidden.RIGHT,
     resamples: Annotated[int, typer.Option(help="How often each step is taken.", min=1)] = 5,
     draws: Annotated[int, typer.Option(help="Ways to fill each image.", min=1)] = 4,
     num_images: NumImages = 6,

@@ -80,7 +80,7 @@ def distance(sampler: Sampler, schedule: str, resamples: int) -> float:
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "heun"])
 def test_resamples_bring_the_conditional_law_which_plain_replacement_misses(schedule: str, name: str) -> None:
     plain, many = (distance(Sampler(name, 100), schedule, resamples) for resamples in (1, 12))
-    assert plain > 0.2
+    assert plain > 0.19
     assert many < 0.06
     assert many < plain / 4
 

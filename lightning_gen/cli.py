@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from lightning_gen.commands import averages, boards, codes, extractors, scores, studies, sweeps, translation, walks
+from lightning_gen.commands import (
+    averages,
+    boards,
+    codes,
+    diffusion,
+    extractors,
+    scores,
+    studies,
+    sweeps,
+    translation,
+    walks,
+)
 from lightning_gen.commands.shared import (
     Device,
     Force,
@@ -45,6 +56,7 @@ app.add_typer(studies.app)
 app.add_typer(sweeps.app)
 app.add_typer(walks.app, name="latents")
 app.add_typer(codes.app, name="codes")
+app.add_typer(diffusion.app, name="diffusion")
 app.add_typer(extractors.app, name="extractor")
 
 

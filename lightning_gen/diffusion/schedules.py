@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -78,13 +78,17 @@ class Schedule(ABC):
         """The levels of times (N,), float64."""
         return Level(self.alpha(times), self.sigma(times), self.noise_level(times))
 
-    def levels(self, steps: int) -> list[Level[float]]:
-        """The steps + 1 levels that samplers visit, from time 1 to an image without noise, alpha = 1 and sigma = 0.
+    def levels(self, steps: int, start: float = 1.0) -> list[Level[float]]:
+        """The steps + 1 levels that samplers visit, from a time to an image without noise, alpha = 1 and sigma = 0.
+
+        Args:
+            steps: at least 1; of a schedule of T steps at most ``start * T``.
+            start: the time of the first level, in (0, 1]; of a schedule of steps one of theirs (`nearest`).
 
         Raises:
             UserError: less than one step, or more than the schedule has.
         """
-        return self._listed(self.at(self._times(steps)))
+        return self._listed(self.at(self._times(steps, start)))
 
     def level_of(self, ratio: float) -> Level[float]:
         """The level at which sigma / alpha is as given."""
@@ -97,14 +101,18 @@ class Schedule(ABC):
         return (times * self.num_steps).round().clamp(1, self.num_steps) / self.num_steps
 
     @property
-    def largest_ratio(self) -> float:
-        """The ratio sigma / alpha at time 1; infinite where nothing is left of the image."""
-        last = self.levels(1)[0]
-        return last.sigma / last.alpha if last.alpha else math.inf
+    def first(self) -> Level[float]:
+        """The level that samplers begin at, that of time 1."""
+        return self.levels(1)[0]
 
-    def _times(self, steps: int) -> Tensor:
+    @property
+    def largest_ratio(self) -> float:
+        """The ratio sigma / alpha at the first level; infinite where nothing is left of the image."""
+        return self.first.sigma / self.first.alpha if self.first.alpha else math.inf
+
+    def _times(self, steps: int, start: float) -> Tensor:
         _check_steps(steps)
-        return torch.linspace(1, 0, steps + 1, **ON_CPU)
+        return torch.linspace(start, 0, steps + 1, **ON_CPU)
 
     @staticmethod
     def _listed(levels: Level[Tensor]) -> list[Level[float]]:
@@ -157,15 +165,16 @@ class VariancePreserving(Schedule):
         below, above = -self.log_alphas[upper - 1], -self.log_alphas[upper]
         return (upper - 1 + (falling - below) / (above - below)) / self.num_steps
 
-    def _times(self, steps: int) -> Tensor:
+    def _times(self, steps: int, start: float) -> Tensor:
         assert self.num_steps is not None
-        if steps > self.num_steps:
+        most = round(start * self.num_steps)
+        if steps > most:
             raise UserError(
-                f"{steps} steps are more than the {self.num_steps} of the schedule: lower model.sampler.steps (--steps)"
+                f"{steps} steps are more than the {most} of the schedule: lower model.sampler.steps (--steps)"
             )
         # Only times of the chain, which the network knows; rounding them keeps first and last where steps do not
         # divide T, and no two are equal.
-        return (super()._times(steps) * self.num_steps).round() / self.num_steps
+        return (super()._times(steps, start) * self.num_steps).round() / self.num_steps
 
     def _log_alpha(self, times: Tensor) -> Tensor:
         assert self.num_steps is not None
@@ -276,9 +285,9 @@ class EDM(Schedule):
         """1000 times the paper's ln(sigma) / 4, to be of the size of other schedules'."""
         return NOISE_LEVELS / 4 * self.sigma(times).log()
 
-    def levels(self, steps: int) -> list[Level[float]]:
+    def levels(self, steps: int, start: float = 1.0) -> list[Level[float]]:
         """See `Schedule.levels`."""
-        times = torch.linspace(1, 0, _check_steps(steps), **ON_CPU)
+        times = torch.linspace(start, 0, _check_steps(steps), **ON_CPU)
         return [*self._listed(self.at(times)), Level(1.0, 0.0, -math.inf)]
 
 
@@ -297,6 +306,44 @@ class Straight(Schedule):
     def time_of(self, ratios: Tensor) -> Tensor:
         """See `Schedule.time_of`."""
         return 1 / (1 + 1 / ratios)
+
+
+class Section(Schedule):
+    """Some levels of a schedule in a row, as a schedule whose noise is the noisy images of the first level.
+
+    Samplers go from there to the last level, in one way of steps: `levels` are always these.
+
+    Args:
+        whole: the schedule.
+        levels: at least two of it, the noisiest first.
+        complete: whether the schedule is one of steps and none between these levels is left out.
+    """
+
+    def __init__(self, whole: Schedule, levels: Sequence[Level[float]], complete: bool = False) -> None:
+        self.whole = whole
+        self.chosen = list(levels)
+        self.num_steps = len(levels) - 1 if complete else None
+        self.smallest_ratio = whole.smallest_ratio
+
+    def alpha(self, times: Tensor) -> Tensor:
+        """The schedule's."""
+        return self.whole.alpha(times)
+
+    def sigma(self, times: Tensor) -> Tensor:
+        """The schedule's."""
+        return self.whole.sigma(times)
+
+    def time_of(self, ratios: Tensor) -> Tensor:
+        """The schedule's."""
+        return self.whole.time_of(ratios)
+
+    def noise_level(self, times: Tensor) -> Tensor:
+        """The schedule's."""
+        return self.whole.noise_level(times)
+
+    def levels(self, steps: int, start: float = 1.0) -> list[Level[float]]:
+        """Those it was made of, which are not chosen again."""
+        return self.chosen
 
 
 def _betas(shares: Tensor) -> Tensor:

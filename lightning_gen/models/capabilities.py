@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from lightning_gen.diffusion.film import Film
 from lightning_gen.models.latent_mixture import LatentMixture
 from lightning_gen.models.latents import Code
 
@@ -77,6 +78,40 @@ class Denoises(Samples, Protocol):
         """Sample otherwise from now on: by another sampler, with its own defaults, or in another number of steps.
 
         The sampler is part of the sampler's settings. One that the model cannot use raises UserError.
+        """
+
+
+@runtime_checkable
+class Diffuses(Denoises, Protocol):
+    """Models that turn images into noise and noise into images, from any time between the two."""
+
+    def noised(self, images: Tensor, times: Sequence[float], *, generator: torch.Generator) -> Film:
+        """Images (N, C, H, W) with the same noise at times in [0, 1], 0 for none and 1 for noise alone."""
+
+    def film(self, num_samples: int, frames: int, labels: Tensor | None = None, *, generator: torch.Generator) -> Film:
+        """The states of `sample` at evenly spaced steps, at most ``frames`` >= 2; the last are the samples."""
+
+    def edit(
+        self, images: Tensor, strength: float, labels: Tensor | None = None, *, generator: torch.Generator
+    ) -> Tensor:
+        """Images (N, C, H, W) that begin with those handed in at the time ``strength``: 0 keeps them, 1 samples anew.
+
+        A conditional model without labels is taken for the unconditional one.
+        """
+
+    def inpaint(
+        self,
+        images: Tensor,
+        known: Tensor,
+        labels: Tensor | None = None,
+        *,
+        resamples: int = 1,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Images (N, C, H, W) with the pixels handed in where ``known``, (H, W) or (N, 1, H, W) bool, and drawn ones
+        elsewhere.
+
+        Each step is taken ``resamples`` >= 1 times. A sampler that cannot do this raises UserError.
         """
 
 

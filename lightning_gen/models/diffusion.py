@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from lightning_gen.diffusion import editing
 from lightning_gen.diffusion.coupling import build_coupling
+from lightning_gen.diffusion.film import Film, Recorder, add_noise, film_levels
 from lightning_gen.diffusion.likelihood import build_likelihood
-from lightning_gen.diffusion.samplers.base import Sampler, build_sampler
+from lightning_gen.diffusion.samplers.base import Denoise, Sampler, build_sampler
 from lightning_gen.diffusion.schedules import Level, build_schedule
 from lightning_gen.diffusion.targets import build_target
 from lightning_gen.diffusion.times import build_time_law
@@ -230,6 +232,39 @@ class Diffusion(GenerativeModel):
         sampler = Sampler("ddim", self.sampler.steps, self.sampler.float64) if self.sampler.stochastic else self.sampler
         return self._generate(sampler, latents.to(self.device).unflatten(1, self.image_shape), labels, None)
 
+    def noised(self, images: Tensor, times: Sequence[float], *, generator: torch.Generator) -> Film:
+        """See `lightning_gen.diffusion.film.add_noise`."""
+        return add_noise(images, times, self.schedule, generator)
+
+    def film(self, num_samples: int, frames: int, labels: Tensor | None = None, *, generator: torch.Generator) -> Film:
+        """States and estimates of `sample` at evenly spaced steps; the last frame is what `sample` returns."""
+        if self.conditional and labels is None:
+            labels = self.draw_labels(num_samples, generator=generator)
+        recorder = Recorder(self._denoiser(labels), film_levels(self.schedule, self.sampler, frames))
+        noise = self._noise(num_samples, generator)
+        return recorder.film(self._clipped(self.sampler(recorder, noise, self.schedule, generator)))
+
+    def edit(
+        self, images: Tensor, strength: float, labels: Tensor | None = None, *, generator: torch.Generator
+    ) -> Tensor:
+        """See `lightning_gen.diffusion.editing.edit`; without labels it is the unconditional model's."""
+        denoise = self._denoiser(labels)
+        return self._clipped(editing.edit(denoise, images, strength, self.schedule, self.sampler, generator))
+
+    def inpaint(
+        self,
+        images: Tensor,
+        known: Tensor,
+        labels: Tensor | None = None,
+        *,
+        resamples: int = 1,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """See `lightning_gen.diffusion.editing.inpaint`; without labels it is the unconditional model's."""
+        denoise, parts = self._denoiser(labels), (self.schedule, self.sampler, generator)
+        filled = editing.inpaint(denoise, images, known, *parts, resamples)
+        return torch.where(known, images, self._clipped(filled))
+
     @property
     def likelihood_is_exact(self) -> bool:
         """False: of images with 256 levels both likelihoods are bounds."""
@@ -268,14 +303,15 @@ class Diffusion(GenerativeModel):
     def _generate(
         self, sampler: Sampler, noise: Tensor, labels: Tensor | None, generator: torch.Generator | None
     ) -> Tensor:
-        if labels is not None:
-            labels = labels.to(self.device)
+        return self._clipped(sampler(self._denoiser(labels), noise, self.schedule, generator))
 
-        def denoise(noisy: Tensor, level: Level[float]) -> Tensor:
-            return self._estimate(noisy, level, labels, None, self.clip)
+    def _denoiser(self, labels: Tensor | None) -> Denoise:
+        """What samplers ask, for these labels."""
+        given = None if labels is None else labels.to(self.device)
+        return lambda noisy, level: self._estimate(noisy, level, given, None, self.clip)
 
-        images = sampler(denoise, noise, self.schedule, generator)
-        # Solvers add up to the last estimate but for rounding.
+    def _clipped(self, images: Tensor) -> Tensor:
+        """What a sampler returned, within the images' range: solvers add up to the last estimate but for rounding."""
         return images.clamp(-1, 1) if self.clip else images
 
     def _estimate(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_max_pool2d
 
+from lightning_gen.diffusion.film import Film
 from lightning_gen.errors import UserError
 from lightning_gen.files import canonical_json
 from lightning_gen.models.base import GenerativeModel, ImageBatch
@@ -207,6 +209,42 @@ class LatentDiffusion(GenerativeModel):
         """Images (N, C, H, W) in [-1, 1] that the diffusion and the first stage make of noise (N, c * h * w)."""
         return self._decode(self.diffusion.decode(latents, labels))
 
+    def noised(self, images: Tensor, times: Sequence[float], *, generator: torch.Generator) -> Film:
+        """The diffusion's of the images' latents, decoded; without noise they are the reconstructions."""
+        return self._decode_film(self.diffusion.noised(self._standard_latents(images), times, generator=generator))
+
+    def film(self, num_samples: int, frames: int, labels: Tensor | None = None, *, generator: torch.Generator) -> Film:
+        """The diffusion's, decoded."""
+        return self._decode_film(self.diffusion.film(num_samples, frames, labels, generator=generator))
+
+    def edit(
+        self, images: Tensor, strength: float, labels: Tensor | None = None, *, generator: torch.Generator
+    ) -> Tensor:
+        """The diffusion's edit of the images' latents, decoded; a strength of 0 gives the reconstructions."""
+        latents = self._standard_latents(images)
+        return self._decode(self.diffusion.edit(latents, strength, labels, generator=generator))
+
+    def inpaint(
+        self,
+        images: Tensor,
+        known: Tensor,
+        labels: Tensor | None = None,
+        *,
+        resamples: int = 1,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """See `Diffusion.inpaint`: the latents below unknown pixels are drawn, and known pixels pasted in at the end.
+
+        A latent is known where all pixels of its patch are. The encoder sees grey in the place of unknown pixels, so
+        that nothing of them reaches the latents around.
+        """
+        height, width = self.first_stage.latent_shape[1:]
+        unknown = (~known).float().expand(len(images), 1, *images.shape[2:])
+        known_latents = adaptive_max_pool2d(unknown, (height, width)) == 0
+        latents = self._standard_latents(torch.where(known, images, 0.0))
+        filled = self.diffusion.inpaint(latents, known_latents, labels, resamples=resamples, generator=generator)
+        return torch.where(known, images, self._decode(filled))
+
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """The first stage's means (N, c * h * w); labels are not looked at."""
         return self.first_stage.encode(images, labels)
@@ -221,6 +259,14 @@ class LatentDiffusion(GenerativeModel):
 
     def _averaged(self) -> dict[str, nn.Module]:
         return {"diffusion": self.diffusion.network}
+
+    def _standard_latents(self, images: Tensor) -> Tensor:
+        """The means (N, c, h, w) of what the diffusion is trained on."""
+        return self.to_standard(self.first_stage.law(self.moments(images))[0])
+
+    def _decode_film(self, film: Film) -> Film:
+        noisy, images = (torch.stack([self._decode(frame) for frame in part]) for part in film[1:])
+        return Film(film.levels, noisy, images)
 
     def _decode(self, latents: Tensor) -> Tensor:
         return self.first_stage.decode_maps(self.from_standard(latents))

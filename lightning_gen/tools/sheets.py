@@ -24,7 +24,7 @@ class Panel(NamedTuple):
     """A grid under a caption.
 
     Attributes:
-        caption: one line.
+        caption: one line or several.
         images: (N, C, H, W) uint8, C 1 or 3.
         columns: images in a row; None makes the grid as square as it can be.
         row_names: written left of the rows.
@@ -64,14 +64,16 @@ def _draw(panel: Panel, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> I
     grid = to_pil(make_grid(torch.cat([cells, blank]), columns, padding=0))
     # The height of a line, whatever letters this one has, so that neighboring grids begin at one height.
     line = int(font.getbbox("Ag")[3]) + 4
+    top = line * (panel.caption.count("\n") + 1)
     margin = max((_width(name, font) + 6 for name in panel.row_names), default=0)
-    picture = Image.new("RGB", (margin + max(grid.width, _width(panel.caption, font)), line + grid.height), "white")
+    picture = Image.new("RGB", (margin + max(grid.width, _width(panel.caption, font)), top + grid.height), "white")
     draw = ImageDraw.Draw(picture)
-    draw.text((margin, 0), panel.caption, fill="black", font=font)
+    for number, words in enumerate(panel.caption.split("\n")):
+        draw.text((margin, number * line), words, fill="black", font=font)
     pitch = cells.shape[-2]
     for row, name in enumerate(panel.row_names):
-        draw.text((0, line + row * pitch + (pitch - line) // 2), name, fill="black", font=font)
-    picture.paste(grid, (margin, line))
+        draw.text((0, top + row * pitch + (pitch - line) // 2), name, fill="black", font=font)
+    picture.paste(grid, (margin, top))
     return picture
 
 
@@ -83,4 +85,4 @@ def _frame(images: Tensor) -> Tensor:
 
 
 def _width(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> int:
-    return int(font.getbbox(text)[2]) + 1
+    return max(int(font.getbbox(line)[2]) for line in text.split("\n")) + 1

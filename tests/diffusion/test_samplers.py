@@ -12,7 +12,7 @@ from lightning_gen.diffusion.samplers.ancestral import sample_ddim, sample_ddpm
 from lightning_gen.diffusion.samplers.base import Sampler, build_sampler
 from lightning_gen.diffusion.schedules import Level, build_schedule
 from lightning_gen.errors import UserError
-from tests.diffusion.laws import MEAN, STD, flow_gaussian, gaussian_denoise, two_point_denoise
+from tests.diffusion.laws import MEAN, STD, flow_gaussian, gaussian_denoise, marginal_std, two_point_denoise
 
 SCHEDULES = ["linear", "cosine", "sigmoid", "edm", "straight"]
 DETERMINISTIC = ["ddim", "euler", "heun", "dpm_solver_pp_2m", "ode"]
@@ -291,3 +291,28 @@ def test_ddpm_takes_large_variances_in_all_steps_alone() -> None:
     assert ancestral.chosen_variance(None, schedule, 50) == "small"
     assert ancestral.chosen_variance(None, build_schedule({"name": "edm"}), 50) == "small"
     assert math.isclose(schedule.levels(100)[0].sigma, schedule.levels(50)[0].sigma)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_sampler_goes_through_a_part_of_its_levels_as_it_does_on_its_way(name: str, schedule: str) -> None:
+    parts = build_schedule({"name": schedule})
+    options = {"tolerance": 1e-8} if name == "ode" else {}
+    sampler = Sampler(name, 1000, **options) if schedule == "linear" else Sampler(name, 30, **options)
+    levels = parts.levels(sampler.steps)
+    whole = sampler(gaussian_denoise, QUANTILES, parts, torch.Generator().manual_seed(0))
+    rng = torch.Generator().manual_seed(0)
+    noisy = parts.prior_std * QUANTILES
+    # One solver goes to the end, and what another remembers of the step before is lost where a part ends.
+    pieces = [levels] if name in ("ode", "dpm_solver_pp_2m") else [levels[:8], levels[7:]]
+    for piece in pieces:
+        noisy = sampler.through(gaussian_denoise, noisy, parts, piece, rng)
+    torch.testing.assert_close(noisy, whole, rtol=0, atol=1e-9)
+
+
+def test_a_sampler_ends_at_the_last_level_that_it_is_given() -> None:
+    parts = build_schedule({"name": "straight"})
+    levels = parts.levels(400)
+    reached = Sampler("heun", 400).through(gaussian_denoise, QUANTILES, parts, levels[:201], None)
+    middle = levels[200]
+    torch.testing.assert_close(reached, middle.alpha * MEAN + marginal_std(middle) * QUANTILES, rtol=0, atol=1e-4)

@@ -172,3 +172,24 @@ def test_mistakes_name_the_key(spec: dict[str, object], message: str) -> None:
 def test_more_steps_than_the_chain_has_are_refused() -> None:
     with pytest.raises(UserError, match=r"101 steps are more than the 100 .* model.sampler.steps"):
         chain("linear", 100).levels(101)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "sigmoid", "edm", "straight"])
+@pytest.mark.parametrize("start", [0.25, 0.8, 1.0])
+def test_levels_may_begin_at_an_inner_time(name: str, start: float) -> None:
+    schedule = build_schedule({"name": name})
+    levels = schedule.levels(20, start)
+    assert len(levels) == 21
+    expected = schedule.at(torch.tensor([start], dtype=torch.float64))
+    assert levels[0] == pytest.approx([part.item() for part in expected], rel=1e-12)
+    assert levels[-1][:2] == (1.0, 0.0)
+    ratios = [level.sigma / level.alpha if level.alpha else math.inf for level in levels]
+    assert ratios == sorted(ratios, reverse=True)
+    assert schedule.levels(20, 1.0) == schedule.levels(20)
+
+
+def test_a_part_of_a_chain_has_a_part_of_its_steps() -> None:
+    schedule = build_schedule({"name": "linear", "num_steps": 50})
+    assert schedule.levels(20, 0.4) == schedule.levels(50)[30:]
+    with pytest.raises(UserError, match="21 steps are more than the 20 of the schedule"):
+        schedule.levels(21, 0.4)

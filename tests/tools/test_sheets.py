@@ -56,3 +56,12 @@ def test_panels_stand_side_by_side_and_rows_below_one_another() -> None:
     assert row.shape[2] == 2 * one.shape[2] - GAP
     assert column.shape[2] == one.shape[2]
     assert column.shape[1] == 2 * one.shape[1] - GAP
+
+
+def test_lines_of_a_caption_stand_below_one_another() -> None:
+    one, two = (sheet([[Panel(caption, grey(10))]]) for caption in ("a line", "a line\na line"))
+    line = two.shape[1] - one.shape[1]
+    assert two.shape[2] == one.shape[2]
+    assert cells_of(two, 1, 1) == [[10]]
+    assert torch.equal(two[:, GAP : GAP + line], two[:, GAP + line : GAP + 2 * line])
+    assert (two[0, GAP : GAP + line] < 128).any()

@@ -57,7 +57,7 @@ def sample_ode(
         UserError: more evaluations would be needed.
     """
     end, angle = angle_range(schedule)
-    start = schedule.levels(1)[0]
+    start = schedule.first
     current = noise * (schedule.prior_std / math.hypot(start.alpha, start.sigma))
     step = (end - angle) / 20
     slope = velocity(denoise, current, angle, schedule)

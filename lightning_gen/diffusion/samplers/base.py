@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from lightning_gen.diffusion.schedules import Level, Schedule
+from lightning_gen.diffusion.schedules import Level, Schedule, Section
 from lightning_gen.errors import UserError
 from lightning_gen.registry import Registry
 
@@ -121,6 +121,29 @@ class Sampler:
         steps = {} if self.kind.evaluations is None else {"steps": self.steps}
         start = noise.double() if self.float64 and noise.device.type != "mps" else noise
         return self.kind.function(denoise, start, schedule, rng, **steps, **self.options).to(noise)
+
+    def through(
+        self,
+        denoise: Denoise,
+        noisy: Tensor,
+        schedule: Schedule,
+        levels: Sequence[Level[float]],
+        rng: torch.Generator | None,
+    ) -> Tensor:
+        """Noisy images (N, ...) of the first of some levels, taken by this sampler's steps to the last of them.
+
+        A sampler that chooses its own steps goes on to images without noise.
+
+        Args:
+            denoise: estimates images.
+            noisy: (N, ...).
+            schedule: that the levels are of.
+            levels: at least two in a row of those that as many steps as this sampler has would visit.
+            rng: of further noise.
+        """
+        section = Section(schedule, levels, complete=self.steps == schedule.num_steps)
+        sampler = Sampler(self.name, len(levels) - 1, self.float64, **self.options)
+        return sampler(denoise, noisy, section, rng)
 
 
 def build_sampler(spec: Mapping[str, Any]) -> Sampler:

@@ -70,9 +70,7 @@ def train(
         return [f"experiment={name}", f"experiment_name={name}", *common, *overrides]
 
     run_experiments([run(model, seed, *place) for seed in seeds for model in models], output_dir, jobs)
-    records = [
-        found for model in models for found in completed_records(f"{model}_{data}", seeds, output_dir).values()
-    ]
+    records = [found for model in models for found in completed_records(f"{model}_{data}", seeds, output_dir).values()]
     seconds = max(record["train_seconds"] for record in records)
     steps = f"trainer.max_steps={round(seconds * GAN_SPEED[data], -2):.0f}"
     run_experiments([run(model, seed, steps, *place) for seed in seeds for model in GANS], output_dir, jobs)

@@ -45,6 +45,8 @@ class Condition(nn.Module, ABC):
 class ClassCondition(Condition):
     """A learnt vector of each class, and one for "no label" (Ho and Salimans 2022).
 
+    They begin as draws of N(0, I), as in the code of Dhariwal and Nichol 2021, "Diffusion models beat GANs".
+
     Args:
         num_classes: K.
         dim: D of the vectors.
@@ -53,7 +55,6 @@ class ClassCondition(Condition):
     def __init__(self, num_classes: int, dim: int) -> None:
         super().__init__()
         self.table = nn.Embedding(num_classes + 1, dim)
-        nn.init.normal_(self.table.weight, std=0.02)
 
     def forward(self, labels: Tensor) -> Embedded:
         """Vectors alone."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
-from lightning_gen.networks.conditions import NoiseLevelEmbedding, build_condition
+from lightning_gen.networks.conditions import ClassCondition, NoiseLevelEmbedding, build_condition
 from lightning_gen.networks.denoising import DenoisingNetwork
 
 FREQUENCIES = 256
@@ -144,6 +144,8 @@ class DiT(DenoisingNetwork):
                     nn.init.xavier_uniform_(module.weight.flatten(1))
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        if isinstance(self.condition, ClassCondition):
+            nn.init.normal_(self.condition.table.weight, std=0.02)
         for layer in (*(module.layer for module in self.modules() if isinstance(module, Modulation)), self.last):
             nn.init.zeros_(layer.weight)
 

@@ -23,15 +23,15 @@ from typing import Any
 
 from results_page import (
     IMAGES,
-    Curve,
     completed_records,
-    line_chart,
     machine,
     mean_and_spread,
     rewrite_section,
     run_experiments,
     sample_sheet,
 )
+
+from lightning_gen.report.line_plot import Curve, draw_curves
 
 DIFFUSION = ("ddpm", "edm", "flow_matching", "ot_cfm", "guided_diffusion")
 GANS = {"dcgan": "", "cdcgan": "with labels"}
@@ -203,7 +203,8 @@ def curves(data: str, seed: int, output_dir: Path) -> list[str]:
                 drawn.append(Curve(f"{model}, {sampler}", [(x, y) for x, y in points if y is not None]))
     if rows:
         path = IMAGES / f"diffusion_steps_{data}.png"
-        line_chart(drawn, path, x="evaluations of the network", y=f"fd_{data}", log_x=True, log_y=True)
+        picture = draw_curves(drawn, x="evaluations of the network", y=f"fd_{data}", log_x=True, log_y=True)
+        path.write_bytes(picture)
         lines += [
             "",
             f"| evaluations of the network | {' | '.join(map(str, EVALUATIONS))} |",

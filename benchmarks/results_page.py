@@ -12,27 +12,13 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results.md"
 IMAGES = ROOT / "docs" / "images"
-
-
-class Curve(NamedTuple):
-    """A line of a chart.
-
-    Attributes:
-        name: in the legend.
-        points: (x, y).
-        spread: of each y, drawn as a bar up and down; none if empty.
-    """
-
-    name: str
-    points: Sequence[tuple[float, float]]
-    spread: Sequence[float] = ()
 
 
 def run_experiments(runs: Iterable[Sequence[str]], output_dir: Path, jobs: int) -> None:
@@ -106,36 +92,6 @@ def sample_sheet(experiments: Mapping[str, str], seed: int, output_dir: Path, na
     canvas.thumbnail((1400, 1400), Image.Resampling.LANCZOS)
     canvas.save(path, optimize=True)
     return path
-
-
-def line_chart(
-    curves: Sequence[Curve], path: Path, *, x: str, y: str, log_x: bool = False, log_y: bool = False
-) -> None:
-    """Draw curves over axes named ``x`` and ``y``, as a PNG; needs ``pip install 'lightning_gen[benchmark]'``."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    for curve in curves:
-        places, values = zip(*curve.points, strict=True)
-        axes.errorbar(places, values, yerr=list(curve.spread) or None, marker="o", capsize=3, label=curve.name)
-    if log_x:
-        axes.set_xscale("log")
-        ticks = sorted({place for curve in curves for place, _ in curve.points})
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
-    if log_y:
-        axes.set_yscale("log")
-        for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            which("{x:g}")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def rewrite_section(name: str, lines: Sequence[str], page: Path = RESULTS) -> None:

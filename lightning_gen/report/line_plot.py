@@ -34,7 +34,7 @@ def draw_curves(curves: Sequence[Curve], *, x: str, y: str, log_x: bool = False,
         log_y: whether the vertical one is; all y are above 0 then.
     """
     from matplotlib.figure import Figure  # half a second of imports that only pictures need
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     axes = figure.subplots()
@@ -48,6 +48,7 @@ def draw_curves(curves: Sequence[Curve], *, x: str, y: str, log_x: bool = False,
         axes.xaxis.set_minor_locator(NullLocator())
     if log_y:
         axes.set_yscale("log")
+        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
     else:

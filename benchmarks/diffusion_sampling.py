@@ -5,13 +5,14 @@
 Both sides have the same weights, schedule, time steps and random numbers, and so must give the same images. ``cifar10``
 is the network of Ho et al. 2020 with 35.7 million parameters on 3x32x32, ``digits`` a small one on 1x32x32; weights are
 random, on which speed does not depend. The sides take turns in one process, so load on the machine that comes and goes
-falls on both; every round gives one ratio. ``--compile`` compiles the network of both sides. Rewrites a section of
+falls on all; every round gives one ratio. ``--compile`` adds both sides with compiled networks. Rewrites a section of
 docs/results.md. Needs `pip install 'lightning-gen[benchmark]'`.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import platform
 import statistics
 import sys
@@ -96,25 +97,46 @@ def make_pipeline(model: Diffusion, sampler: str) -> Any:
     return pipeline
 
 
-def make_sides(setting: Setting, sampler: str, compiled: bool) -> dict[str, Callable[[], Tensor]]:
-    """What draws images (N, C, H, W) in [0, 1], always the same ones."""
+Draw = Callable[[], Tensor]
+
+
+def make_sides(setting: Setting, sampler: str, compiled: bool) -> dict[str, Draw]:
+    """What draws images (N, C, H, W) in [0, 1], always the same ones: ours and theirs, and both compiled."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = make_model(setting, sampler)
     pipeline = make_pipeline(model, sampler)
     model.to(device)
     pipeline.to(device)
+    sides = {"ours": draw_ours(model, setting), "theirs": draw_theirs(pipeline, setting, sampler)}
     if compiled:
+        model = copy.deepcopy(model)
         model.compile_networks()
+        pipeline = copy.deepcopy(pipeline)
         pipeline.unet.compile()
-    options = {"use_clipped_model_output": True} if sampler == "ddim" else {}
+        sides |= {
+            "ours, compiled": draw_ours(model, setting),
+            "theirs, compiled": draw_theirs(pipeline, setting, sampler),
+        }
+    return sides
 
-    def ours() -> Tensor:
+
+def draw_ours(model: Diffusion, setting: Setting) -> Draw:
+    """By a model of ours."""
+
+    def draw() -> Tensor:
         rng = torch.Generator().manual_seed(0)
         with model.evaluation():
             drawn = model.sample(setting.images, generator=rng)
         return (drawn / 2 + 0.5).clamp(0, 1).cpu()
 
-    def theirs() -> Tensor:
+    return draw
+
+
+def draw_theirs(pipeline: Any, setting: Setting, sampler: str) -> Draw:
+    """By a pipeline of `diffusers`."""
+    options = {"use_clipped_model_output": True} if sampler == "ddim" else {}
+
+    def draw() -> Tensor:
         drawn = pipeline(
             setting.images,
             generator=torch.Generator().manual_seed(0),
@@ -124,15 +146,15 @@ def make_sides(setting: Setting, sampler: str, compiled: bool) -> dict[str, Call
         ).images
         return drawn.cpu()  # type: ignore[no-any-return]
 
-    return {"ours": ours, "theirs": theirs}
+    return draw
 
 
-def measure(sides: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, list[float]]:
+def measure(sides: dict[str, Draw], rounds: int) -> dict[str, list[float]]:
     """Seconds of every side in every round, after one that is not counted, and a check that images are equal."""
     drawn = {name: side() for name, side in sides.items()}
-    difference = float((drawn["ours"] - drawn["theirs"]).abs().max())
+    difference = max(float((each - drawn["theirs"]).abs().max()) for each in drawn.values())
     if difference > TOLERANCE or float(drawn["ours"].std()) < 0.05:
-        raise SystemExit(f"the two sides give other images: they differ by up to {difference:.2g}")
+        raise SystemExit(f"the sides give other images: they differ by up to {difference:.2g}")
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in sorted(sides, reverse=bool(number % 2)):
@@ -140,6 +162,12 @@ def measure(sides: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, li
             sides[name]()
             seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def ratio(slow: list[float], fast: list[float]) -> str:
+    """The median of the rounds' ratios, and the smallest and the largest."""
+    ratios = [one / other for one, other in zip(slow, fast, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 def main() -> None:
@@ -155,29 +183,31 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
 
-    lines = [
-        "| network | sampler | lightning_gen, images/s | diffusers, images/s | times faster |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    columns = ["network", "sampler"]
+    pairs = [("ours", "theirs"), *([("ours, compiled", "theirs, compiled")] if options.compile else [])]
+    for ours, theirs in pairs:
+        names = (ours.replace("ours", "lightning_gen"), theirs.replace("theirs", "diffusers"))
+        columns += [*(f"{name}, images/s" for name in names), "times faster"]
+    columns += ["compiled against not"] if options.compile else []
+    lines = [f"| {' | '.join(columns)} |", "|" + " --- |" * len(columns)]
     for network in options.networks:
         setting = SETTINGS[network]
         setting = setting._replace(images=options.images or setting.images, steps=options.steps or setting.steps)
         for sampler in options.samplers:
             seconds = measure(make_sides(setting, sampler, options.compile), options.rounds)
-            ours, theirs = (setting.images / statistics.median(seconds[name]) for name in ("ours", "theirs"))
-            ratios = [slow / fast for slow, fast in zip(seconds["theirs"], seconds["ours"], strict=True)]
             shape = "x".join(map(str, setting.image_shape))
-            lines.append(
-                f"| {network}, {shape} | {sampler}, {setting.steps} steps, {setting.images} images | {ours:.3g} | "
-                f"{theirs:.3g} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
-            )
+            cells = [f"{network}, {shape}", f"{sampler}, {setting.steps} steps, {setting.images} images"]
+            for ours, theirs in pairs:
+                cells += [f"{setting.images / statistics.median(seconds[name]):.3g}" for name in (ours, theirs)]
+                cells.append(ratio(seconds[theirs], seconds[ours]))
+            cells += [ratio(seconds["theirs"], seconds["ours, compiled"])] if options.compile else []
+            lines.append(f"| {' | '.join(cells)} |")
             print(lines[-1], file=sys.stderr, flush=True)
     place = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     lines += [
         "",
         f"Medians of {options.rounds} rounds (smallest to largest ratio), {place} ({platform.machine()}), torch "
-        f"{torch.__version__.split('+')[0]}{', networks compiled' if options.compile else ''}. The images of both "
-        f"sides are equal within {TOLERANCE:g} of the range.",
+        f"{torch.__version__.split('+')[0]}. The images of all sides are equal within {TOLERANCE:g} of the range.",
     ]
     if options.dry_run:
         print("\n".join(lines))

@@ -93,7 +93,7 @@ TINY: dict[str, list[str]] = {
     ],
     "lsgan": [*WIDTHS, "model.latent_dim=8"],
     "m2": [*HIDDEN, "model.classifier.hidden=[8]", "model.importance_samples=2", "data.labelled_per_class=5"],
-    "ot_cfm": [*FLOW, *GUIDED, "model.times.name=logit_normal", "+model.sampler.tolerance=0.1"],
+    "ot_cfm": [*FLOW, "model.conditional=true", "model.times.name=logit_normal", "+model.sampler.tolerance=0.3"],
     "pix2pix": [*TRANSLATION, "data=edges"],
     "pixel_rnn_diagonal": [*PIXELS, "model.network.layers=1", "model.network.head_channels=8"],
     "pixel_rnn_row": [*PIXELS, "model.network.layers=1", "model.network.head_channels=8"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,19 @@ BLOCK = 32768
 HEADER = 7
 
 
-def records(path: Path) -> Iterator[Record]:
-    """Records of a ``.wandb`` file: a 7-byte header, then LevelDB's log format."""
+def records(path: Path) -> list[Record]:
+    """Records of the ``.wandb`` file of a run that was closed, which may be written a moment later."""
+    end = time.monotonic() + 20
+    found = list(written_records(path))
+    while not any(record.HasField("exit") for record in found):
+        assert time.monotonic() < end, f"{path} was not closed"
+        time.sleep(0.05)
+        found = list(written_records(path))
+    return found
+
+
+def written_records(path: Path) -> Iterator[Record]:
+    """Records of a ``.wandb`` file as it is: a 7-byte header, then LevelDB's log format."""
     content, position, parts = path.read_bytes(), HEADER, b""
     while position + HEADER <= len(content):
         if BLOCK - position % BLOCK < HEADER:
@@ -118,7 +130,8 @@ def test_a_run_that_was_stopped_goes_on_as_the_same_wandb_run(
     with pytest.raises(SystemExit):
         train_here(*options, *(f"+callbacks.spy.{key}={value}" for key, value in spy.items()))
     train_here(*options)
-    files = sorted((tmp_path / "runs" / "tiny" / "run").glob("wandb/offline-run-*/run-*.wandb"))
+    found = (tmp_path / "runs" / "tiny" / "run").glob("wandb/offline-run-*/run-*.wandb")
+    files = sorted(found, key=lambda file: file.stat().st_mtime)
     assert len(files) == 2
     ids = [record.run.run_id for file in files for record in records(file) if record.HasField("run")]
     assert len(ids) >= 2

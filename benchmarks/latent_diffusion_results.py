@@ -134,12 +134,17 @@ def main() -> None:
         for data in arguments.sets:
             for seed in arguments.seeds:
                 train(data, seed, output_dir, [*place, *arguments.overrides])
-    rewrite_section("latent_diffusion", table(arguments.sets, arguments.seeds, output_dir))
+    lines = table(arguments.sets, arguments.seeds, output_dir)
     for data in arguments.sets:
-        for experiment in (f"kl_autoencoder_{data}", f"latent_diffusion_{data}"):
+        for experiment, title in (
+            (f"kl_autoencoder_{data}", "decoded N(0, I)"),
+            (f"latent_diffusion_{data}", "samples"),
+        ):
             pictures = sorted((output_dir / experiment / f"seed{arguments.seeds[0]}" / "samples").glob("*[0-9].png"))
             if pictures:
                 shutil.copyfile(pictures[-1], IMAGES / f"{experiment}.png")
+                lines += ["", f"{data}, {title}:", "", f"![{data}, {title}](images/{experiment}.png)"]
+    rewrite_section("latent_diffusion", lines)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,9 @@ import copy
 import statistics
 import time
 
-import pytorch_lightning as pl
 import torch
-from training_step import HALF_LIFE, WARMUP, Clock, synchronize
+from training_step import HALF_LIFE, WARMUP, synchronize, time_trainer
 
-from lightning_gen.callbacks.monitors import Throughput
-from lightning_gen.callbacks.progress import TrainingProgress
 from lightning_gen.configuration import compose_config
 from lightning_gen.data.sets.digits import DigitsDataModule
 from lightning_gen.models.diffusion import Diffusion
@@ -52,23 +49,7 @@ def make_model(arguments: argparse.Namespace, data: DigitsDataModule) -> Diffusi
 def time_lightning(arguments: argparse.Namespace, data: DigitsDataModule, device: torch.device) -> float:
     """Seconds of ``iterations`` under the trainer."""
     model = make_model(arguments, data)
-    if arguments.compile:
-        model.compile_networks()
-    options = {
-        key: value for key, value in compose_config([])["trainer"].items() if key not in ("_target_", "max_steps")
-    }
-    if arguments.precision == "bf16":
-        options["precision"] = "bf16-mixed"
-    clock = Clock(device)
-    trainer = pl.Trainer(
-        **{**options, "accelerator": "gpu" if device.type == "cuda" else "cpu"},
-        max_steps=WARMUP + arguments.iterations,
-        callbacks=[Throughput(), TrainingProgress(), clock],
-        logger=False,
-        enable_checkpointing=False,
-    )
-    trainer.fit(model, datamodule=data)
-    return clock.seconds
+    return time_trainer(model, data, arguments, device)
 
 
 def time_hand_written(arguments: argparse.Namespace, data: DigitsDataModule, device: torch.device) -> float:

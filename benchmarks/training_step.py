@@ -117,6 +117,13 @@ def time_lightning(name: str, arguments: argparse.Namespace, data: ImageDataModu
         model = make_model(name, arguments.base_channels, data)
     else:
         model, data = make_translation(name, arguments)
+    return time_trainer(model, data, arguments, device)
+
+
+def time_trainer(
+    model: GenerativeModel, data: ImageDataModule, arguments: argparse.Namespace, device: torch.device
+) -> float:
+    """Seconds of ``iterations`` of a model under the trainer, with the monitors and the progress bar of a real run."""
     if arguments.compile:
         model.compile_networks()
     options = {

@@ -22,6 +22,7 @@ from lightning_gen.diffusion.weights import build_weight
 from lightning_gen.errors import UserError
 from lightning_gen.models import optimizers
 from lightning_gen.models.base import GenerativeModel, ImageBatch
+from lightning_gen.models.labels import check_conditional
 from lightning_gen.networks.denoising import DenoisingNetwork
 from lightning_gen.registry import construct
 
@@ -93,12 +94,8 @@ class Diffusion(GenerativeModel):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if conditional and not num_classes:
-            raise UserError("model.conditional=true needs labels, and the data set has no classes: set it to false")
-        if conditional and labelled_per_class is not None:
-            raise UserError(
-                "model.conditional=true needs the label of every image: set data.labelled_per_class to null"
-            )
+        if conditional:
+            check_conditional(num_classes, labelled_per_class)
         if not 0 <= label_drop <= 1:
             raise UserError(f"model.label_drop must be from 0 to 1, not {label_drop}")
         self.image_shape = tuple(image_shape)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_gen.errors import UserError
 from lightning_gen.losses.adversarial import adversarial_losses
 from lightning_gen.models.base import GenerativeModel, ImageBatch, frozen
+from lightning_gen.models.labels import check_conditional
 from lightning_gen.models.latents import Code, LatentPrior
 from lightning_gen.models.optimizers import build_optimizer, build_schedule
 from lightning_gen.networks.discriminator import Discriminator, DiscriminatorOutput
@@ -368,13 +369,7 @@ class GAN(GenerativeModel):
     ) -> None:
         if not self.conditional:
             return
-        if not num_classes:
-            raise UserError("model.conditional=true needs labels, and the data set has no classes: set it to false")
-        if labelled_per_class is not None:
-            raise UserError(
-                f"model.conditional=true needs the label of every image, and data.labelled_per_class="
-                f"{labelled_per_class} hides most of them: set it to null"
-            )
+        check_conditional(num_classes, labelled_per_class)
         for name, spec in specs.items():
             if "num_classes" not in inspect.signature(resolve(str(spec.get("_target_")), nn.Module)).parameters:
                 raise UserError(f"model.conditional=true, but model.{name}={spec.get('_target_')} takes no labels")

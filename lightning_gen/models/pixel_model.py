@@ -11,9 +11,9 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from lightning_gen.errors import UserError
 from lightning_gen.losses.pixel_laws import build_law
 from lightning_gen.models.base import GenerativeModel, ImageBatch
+from lightning_gen.models.labels import check_conditional
 from lightning_gen.models.optimizers import build_optimizer, build_schedule
 from lightning_gen.networks.pixel_network import PixelNetwork, fill_pixels
 from lightning_gen.registry import construct
@@ -65,12 +65,8 @@ class PixelModel(GenerativeModel):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if conditional and not num_classes:
-            raise UserError("model.conditional=true needs labels, and the data set has no classes: set it to false")
-        if conditional and labelled_per_class is not None:
-            raise UserError(
-                "model.conditional=true needs the label of every image: set data.labelled_per_class to null"
-            )
+        if conditional:
+            check_conditional(num_classes, labelled_per_class)
         self.image_shape = tuple(image_shape)
         self.conditional = conditional
         self.label_law = label_law if conditional else None

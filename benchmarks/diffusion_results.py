@@ -34,8 +34,8 @@ from results_page import (
 from lightning_gen.report.line_plot import Curve, draw_curves
 
 DIFFUSION = ("ddpm", "edm", "flow_matching", "ot_cfm", "guided_diffusion")
-GANS = {"dcgan": "", "cdcgan": "with labels"}
-"""GAN -> note."""
+GANS = {"dcgan": None, "cdcgan": "guided_diffusion"}
+"""GAN -> the model beside which alone it is trained: a GAN with labels is compared with diffusion with labels."""
 
 GAN_SPEED = {"digits": 20.0, "mnist": 10.0}
 """Iterations of these GANs in a second on one core, from which follows how many take as long as diffusion."""
@@ -73,7 +73,8 @@ def train(
     records = [found for model in models for found in completed_records(f"{model}_{data}", seeds, output_dir).values()]
     seconds = max(record["train_seconds"] for record in records)
     steps = f"trainer.max_steps={round(seconds * GAN_SPEED[data], -2):.0f}"
-    run_experiments([run(model, seed, steps, *place) for seed in seeds for model in GANS], output_dir, jobs)
+    gans = [gan for gan, beside in GANS.items() if beside is None or beside in models]
+    run_experiments([run(gan, seed, steps, *place) for seed in seeds for gan in gans], output_dir, jobs)
 
 
 def sampler_steps(sampler: str, evaluations: int) -> int:
@@ -81,18 +82,20 @@ def sampler_steps(sampler: str, evaluations: int) -> int:
     return (evaluations + 1) // 2 if sampler == "heun" else evaluations
 
 
-def vary(data: str, seed: int, output_dir: Path, nproc: int) -> None:
+def vary(data: str, models: Sequence[str], seed: int, output_dir: Path, nproc: int) -> None:
     """Score samples by other steps and scales, and keep the scores in the runs' records."""
     common = ["--record", "-n", str(CURVE_SAMPLES), "--nproc", str(nproc)]
-    for model, samplers in SAMPLERS.items():
+    for model in [each for each in SAMPLERS if each in models]:
         run = output_dir / f"{model}_{data}" / f"seed{seed}"
-        for sampler in samplers:
+        for sampler in SAMPLERS[model]:
             for evaluations in EVALUATIONS:
                 most = MOST.get(sampler, 50)
                 if evaluations <= most and curve_score(run, data, sampler, evaluations) is None:
                     steps = str(sampler_steps(sampler, evaluations))
                     choice = ["--sampler", sampler, "--steps", steps, "--metrics", "frechet_distance"]
                     evaluate(run, *choice, *common)
+    if "guided_diffusion" not in models:
+        return
     run = output_dir / f"guided_diffusion_{data}" / f"seed{seed}"
     missing = [str(scale) for scale in SCALES if not guidance_scores(run, data, scale)]
     if missing:
@@ -251,7 +254,7 @@ def main() -> None:
     if not arguments.table_only:
         place = [] if arguments.data_dir is None else [f"paths.data_dir={arguments.data_dir.resolve()}"]
         train(data, arguments.models, arguments.seeds, place, output_dir, arguments.jobs)
-        vary(data, arguments.seeds[0], output_dir, arguments.jobs)
+        vary(data, arguments.models, arguments.seeds[0], output_dir, arguments.jobs)
     lines = model_table(data, arguments.seeds, output_dir) + curves(data, arguments.seeds[0], output_dir)
     sheet = sample_sheet(names((*DIFFUSION, *GANS), data), arguments.seeds[0], output_dir, f"diffusion_{data}")
     if sheet is not None:

@@ -1,4 +1,4 @@
-"""The only conversions between uint8 and [-1, 1] images, grids of images, and PNG and GIF files."""
+"""The only conversions between [-1, 1] images and uint8 or other levels, grids of images, and PNG and GIF files."""
 
 from __future__ import annotations
 
@@ -43,6 +43,16 @@ def to_uint8(images: Tensor) -> Tensor:
     """
     levels = images.to(torch.float32).add(1.0).mul_(127.5).nan_to_num_(0.0)
     return levels.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def to_levels(images: Tensor, levels: int) -> Tensor:
+    """Indices of the nearest levels, int64 in [0, levels), of images in [-1, 1]."""
+    return (images.float().add(1).mul(0.5 * (levels - 1))).round().clamp(0, levels - 1).long()
+
+
+def from_levels(indices: Tensor, levels: int) -> Tensor:
+    """Images in [-1, 1] of indices in [0, levels)."""
+    return indices.float() * (2 / (levels - 1)) - 1
 
 
 def grey(images: Tensor) -> Tensor:

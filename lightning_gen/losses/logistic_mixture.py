@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from lightning_gen.errors import UserError
+from lightning_gen.images import from_levels, to_levels
 from lightning_gen.losses.pixel_laws import (
     PixelLaw,
-    from_levels,
     log_logistic_bins,
     pixel_laws,
     sample_logistic,
-    to_levels,
     uniform_like,
 )
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_gen.errors import UserError
+from lightning_gen.images import from_levels, to_levels
 from lightning_gen.registry import Registry
 
 
@@ -80,16 +81,6 @@ def build_law(spec: Mapping[str, Any]) -> PixelLaw:
         return pixel_laws[str(spec.get("name"))](**options)
     except TypeError as error:
         raise UserError(f"model.law: {error}") from error
-
-
-def to_levels(images: Tensor, levels: int) -> Tensor:
-    """Indices of the nearest levels, int64 in [0, levels), of images in [-1, 1]."""
-    return (images.float().add(1).mul(0.5 * (levels - 1))).round().clamp(0, levels - 1).long()
-
-
-def from_levels(indices: Tensor, levels: int) -> Tensor:
-    """Images in [-1, 1] of indices in [0, levels)."""
-    return indices.float() * (2 / (levels - 1)) - 1
 
 
 def uniform_like(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from lightning_gen.losses.pixel_laws import from_levels, to_levels
+from lightning_gen.images import from_levels, to_levels
 from lightning_gen.models.base import GenerativeModel, ImageBatch
 from lightning_gen.models.checkpoints import load_first_stage
 from lightning_gen.models.pixel_model import PixelModel
@@ -35,14 +35,16 @@ class Maps:
 class VQPrior(GenerativeModel):
     """A pixel model of the index maps that a trained `VQVAE` makes of images; its samples are decoded to images.
 
-    Index i of K is the grey level i of a map of K levels, so any `PixelModel` can be the prior. The first stage is
-    frozen, with its averaged weights if it has some, and becomes a part of this model's checkpoints. Images are encoded
-    as they come, so augmentation reaches the maps.
+    Index i of K is the level i of a map of K levels, so any `PixelModel` can be the prior; its network sees a learnt
+    vector of each index (`lightning_gen.networks.embedded_pixels`). The first stage is frozen, with its averaged
+    weights if it has some, and becomes a part of this model's checkpoints. Images are encoded as they come, so
+    augmentation reaches the maps.
 
     Args:
         image_shape: (C, H, W) of the images.
         first_stage: a run directory or checkpoint of a `VQVAE`; or, in checkpoints of this model, its spec.
         prior: spec of a `PixelModel`; its law is the categorical one of K levels.
+        embedding_dim: width of the learnt vectors.
         num_classes: K of the data, 0 for a set without classes.
         label_law: probabilities of the data's classes.
         labelled_per_class: how many images of each class keep their label, None for all.
@@ -60,6 +62,7 @@ class VQPrior(GenerativeModel):
         image_shape: tuple[int, int, int],
         first_stage: str | Mapping[str, Any] | None,
         prior: Mapping[str, Any],
+        embedding_dim: int = 64,
         num_classes: int = 0,
         label_law: list[float] | None = None,
         labelled_per_class: int | None = None,
@@ -74,8 +77,14 @@ class VQPrior(GenerativeModel):
             height, width = self.first_stage.encode_indices(torch.zeros(1, *self.image_shape)).shape[1:]
         self.map_size = (height, width)
         law = {"name": "categorical", "levels": self.first_stage.num_codes}
+        network = {
+            "_target_": "lightning_gen.networks.embedded_pixels.EmbeddedPixels",
+            "network": prior["network"],
+            "levels": self.first_stage.num_codes,
+            "embedding_dim": embedding_dim,
+        }
         self.prior = construct(
-            {**prior, "law": law},
+            {**prior, "law": law, "network": network},
             PixelModel,
             image_shape=(1, height, width),
             num_classes=num_classes,

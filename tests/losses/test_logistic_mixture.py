@@ -12,8 +12,9 @@ from scipy import stats
 from torch import Tensor
 
 from lightning_gen.errors import UserError
+from lightning_gen.images import from_levels, to_levels
 from lightning_gen.losses.logistic_mixture import LogisticMixture
-from lightning_gen.losses.pixel_laws import build_law, from_levels, to_levels
+from lightning_gen.losses.pixel_laws import build_law
 
 
 def random_parameters(law: LogisticMixture, channels: int, pixels: int = 3) -> Tensor:

@@ -12,16 +12,15 @@ from scipy import stats
 from torch import Tensor
 
 from lightning_gen.errors import UserError
+from lightning_gen.images import from_levels, to_levels
 from lightning_gen.losses.pixel_laws import (
     Bernoulli,
     Categorical,
     DiscretizedLogistic,
     Gaussian,
     PixelLaw,
-    from_levels,
     log_logistic_bins,
     pixel_laws,
-    to_levels,
 )
 
 LAWS = [Bernoulli(), Categorical(4), Categorical(256), DiscretizedLogistic(4), DiscretizedLogistic(256)]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_gen.data.sets.digits import DigitsDataModule
 from lightning_gen.errors import UserError
-from lightning_gen.losses.pixel_laws import from_levels, to_levels
+from lightning_gen.images import from_levels, to_levels
 from lightning_gen.models.capabilities import Completes, Likelihood, Samples
 from lightning_gen.models.pixel_model import PixelModel
 

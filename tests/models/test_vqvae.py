@@ -15,7 +15,7 @@ from torch import Tensor
 from lightning_gen.configuration import compose_config
 from lightning_gen.data.batches import ImageBatch
 from lightning_gen.errors import UserError
-from lightning_gen.losses.pixel_laws import from_levels
+from lightning_gen.images import from_levels
 from lightning_gen.models import load_model, read_checkpoint
 from lightning_gen.models.vq_prior import VQPrior
 from lightning_gen.models.vqvae import VQVAE
@@ -116,6 +116,22 @@ def test_its_bound_is_that_of_the_codes_and_of_the_image_given_them() -> None:
         codes = F.cross_entropy(logits, indices, reduction="none").sum((1, 2))
         pixels = -first.law.log_prob(first.decoder(first.quantizer.look_up(indices)), observed).sum((1, 2))
     torch.testing.assert_close(found, (codes + pixels) / (64 * math.log(2)))
+
+
+def test_the_prior_learns_which_index_follows_which() -> None:
+    """Indices name codes: a map whose next index is a fixed permutation of the one before is learnt to the end."""
+    torch.manual_seed(0)
+    model = small_prior(spec(small_vqvae()))
+    follower = torch.tensor([3, 5, 1, 4, 0, 2])
+    first = torch.randint(6, (256, 2, 1))
+    maps = from_levels(torch.cat([first, follower[first]], 2), 6)[:, None]
+    optimizer = torch.optim.Adam(model.prior.network.parameters(), 0.03)
+    for _ in range(200):
+        loss = -model.prior.law.log_prob(model.prior.network(maps), maps).flatten(1).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 2 * math.log(6) + 0.1, "only the first index of each of the two rows is free"
 
 
 def test_only_the_prior_trains_and_the_first_stage_stays_in_evaluation_mode() -> None:

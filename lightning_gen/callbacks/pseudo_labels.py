@@ -95,7 +95,7 @@ class PseudoLabels(Callback):
         if trainer.world_size > 1:
             for part in proposed:
                 torch.distributed.all_reduce(part)
-        before = model.pool_labels.cpu()
+        before = model.pool_labels.cpu().clone()
         confidences, labels = (part.cpu() for part in proposed)
         sure = model.label_pool(confidences, labels, self._unlabelled)
         if trainer.is_global_zero:

@@ -223,6 +223,7 @@ def build_model(config: Mapping[str, Any], data: ImageDataModule) -> GenerativeM
         class_names=list(data.class_names),
         label_law=data.label_law,
         labelled_per_class=data.labelled_per_class,
+        num_training_images=len(data.split("train")),
         input_shape=getattr(data, "input_shape", None),
         paired=getattr(data, "paired", None),
     )

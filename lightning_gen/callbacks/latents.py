@@ -13,9 +13,9 @@ from filelock import FileLock
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lightning_gen.callbacks.schedule import batch_draws, training_loader
 from lightning_gen.data import ImageDataModule
 from lightning_gen.data.image_set import ImageSet
-from lightning_gen.data.loaders import TrainingLoader
 from lightning_gen.errors import UserError, first_line
 from lightning_gen.files import atomic_path, canonical_json
 from lightning_gen.images import to_float
@@ -70,7 +70,7 @@ class FirstStageLatents(Callback):
             if trainer.world_size > 1:
                 for buffer in pl_module.buffers(recurse=False):
                     torch.distributed.broadcast(buffer, src=0)
-        if self.use_cache and data.repeats_images and _training_loader(trainer).plan.lengths == [len(images)]:
+        if self.use_cache and data.repeats_images and training_loader(trainer).plan.lengths == [len(images)]:
             self.moments = found
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
@@ -78,9 +78,7 @@ class FirstStageLatents(Callback):
         if self.moments is None:
             return
         assert isinstance(pl_module, TrainsOnLatents)
-        loader = _training_loader(trainer)
-        # The loader's position is that of the next batch.
-        (draw,) = loader.plan.draws(loader.number - 1)
+        (draw,) = batch_draws(trainer)
         pl_module.cached_moments = self.moments[draw.indices].to(pl_module.device)
 
     def _blocks(self, moments: Tensor, device: torch.device) -> Iterator[Tensor]:
@@ -141,9 +139,3 @@ def _read(path: Path, number: int) -> Tensor | None:
     except (FileNotFoundError, ValueError, EOFError):
         return None
     return torch.from_numpy(array) if len(array) == number else None
-
-
-def _training_loader(trainer: Trainer) -> TrainingLoader:
-    loader = trainer.train_dataloader
-    assert isinstance(loader, TrainingLoader)
-    return loader

@@ -1,4 +1,4 @@
-"""When callbacks act, on the axis of images seen and at the last iteration, and how they find one another."""
+"""When callbacks act, on the axis of images seen and at the last iteration, on which images, and with which others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TypeVar
 
 from pytorch_lightning import Callback, Trainer
 
+from lightning_gen.data.loaders import TrainingLoader
+from lightning_gen.data.plan import Draw
 from lightning_gen.models import GenerativeModel
 
 C = TypeVar("C", bound=Callback)
@@ -48,3 +50,17 @@ def find_callback(trainer: Trainer, kind: type[C]) -> C | None:
     """The trainer's first callback of a class, or None."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return next((callback for callback in callbacks if isinstance(callback, kind)), None)
+
+
+def training_loader(trainer: Trainer) -> TrainingLoader:
+    """The loader of the training in progress."""
+    loader = trainer.train_dataloader
+    assert isinstance(loader, TrainingLoader)
+    return loader
+
+
+def batch_draws(trainer: Trainer) -> list[Draw]:
+    """What the batch of the iteration that begins takes from each set; for ``on_train_batch_start``."""
+    loader = training_loader(trainer)
+    # The loader's position is that of the next batch.
+    return loader.plan.draws(loader.number - 1)

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
-from lightning_gen.models.base import GenerativeModel
-from lightning_gen.models.optimizers import build_optimizer, build_schedule
+from lightning_gen.models.one_optimizer import OneOptimizerModel
 from lightning_gen.registry import resolve
 
 
-class AutoencodingModel(GenerativeModel):
+class AutoencodingModel(OneOptimizerModel):
     """Networks ``encoder`` and ``decoder`` under one optimizer, both followed by the moving average.
 
     A subclass sets both networks and trains in `training_iteration`.
@@ -38,22 +36,8 @@ class AutoencodingModel(GenerativeModel):
         optimizer: Mapping[str, Any],
         gradient_clip_norm: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, gradient_clip_norm)
         self.image_shape = tuple(image_shape)
-        self.optimizer_spec = optimizer
-        self.gradient_clip_norm = gradient_clip_norm
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimizer for all networks."""
-        parameters = [parameter for network in self.networks().values() for parameter in network.parameters()]
-        optimizer = build_optimizer(self.optimizer_spec, parameters)
-        schedule = build_schedule(self.optimizer_spec, optimizer)
-        return [optimizer], [schedule] if schedule is not None else []
-
-    def step(self, loss: Tensor) -> None:
-        """One step of the optimizer."""
-        (optimizer,) = self.optimizer_list()
-        self.minimize(loss, optimizer, self, self.gradient_clip_norm)
 
 
 def check_classes(

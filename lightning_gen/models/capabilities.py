@@ -249,3 +249,40 @@ class TrainsOnLatents(Protocol):
 
     def measure_latents(self, blocks: Iterator[Tensor]) -> None:
         """Take the mean and the deviation of the latents from the moments (N, M, h, w) of all training images."""
+
+
+@runtime_checkable
+class LabelsPool(Protocol):
+    """Models that learn from labels which they give, round by round, to the training images that have none.
+
+    Attributes:
+        pool_labels: (P, N) int64, in checkpoints: the labels that each of P pools has of the N training images,
+            `lightning_gen.data.batches.UNLABELLED` for none.
+        batch_pool_labels: (P, n) int64, those of the next batch's images; to be set before every iteration.
+        rounds_over: bool scalar, in checkpoints: no more rounds.
+    """
+
+    pool_labels: Tensor
+    batch_pool_labels: Tensor | None
+    rounds_over: Tensor
+
+    def round_due(self) -> int:
+        """The number, from 1, of the round that is to be made after the iteration that just ended, or 0."""
+
+    def propose_labels(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What each of V classifiers makes of images (N, C, H, W): confidences (V, N) float32 and labels (V, N)."""
+
+    def label_pool(self, confidences: Tensor, labels: Tensor, unlabelled: Tensor) -> Tensor:
+        """Make the round that is due: write ``pool_labels`` and, after the last one, ``rounds_over``.
+
+        Args:
+            confidences: (V, U) float32 of `propose_labels`, on the CPU, of all training images without a label.
+            labels: (V, U) int64 of `propose_labels`, on the CPU.
+            unlabelled: (U,) int64, which training images those are.
+
+        Returns:
+            (P, U) float32: the confidence with which each label was given in this round, NaN where none was.
+        """
+
+    def forget_pool(self) -> None:
+        """Take all pseudo labels back, and begin with the first round."""

@@ -28,6 +28,7 @@ class RunDirectory:
         self.config_file = path / "config.yaml"
         self.record_file = path / "result.json"
         self.metrics_file = path / "metrics.jsonl"
+        self.rounds_file = path / "rounds.jsonl"
         self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
         self.interpolations = path / "interpolations"
@@ -69,10 +70,11 @@ class RunDirectory:
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one line to ``metrics.jsonl``; it is on the disk when this returns."""
-        with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        _append(self.metrics_file, line)
+
+    def append_round(self, line: Mapping[str, Any]) -> None:
+        """Add one line to ``rounds.jsonl``, of a round of pseudo labels; it is on the disk when this returns."""
+        _append(self.rounds_file, line)
 
     def add_scores(self, iteration: int, images_seen: int, scores: list[dict[str, Any]]) -> None:
         """Add scores to the last line of ``metrics.jsonl`` if it is that iteration's, else as a line of their own."""
@@ -85,7 +87,11 @@ class RunDirectory:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The whole lines of ``metrics.jsonl``; a line torn by a crash is left out."""
-        return list(self._metric_lines())
+        return list(_lines(self.metrics_file))
+
+    def read_rounds(self) -> list[dict[str, Any]]:
+        """The whole lines of ``rounds.jsonl``; a line torn by a crash is left out."""
+        return list(_lines(self.rounds_file))
 
     def keep_labelled(self, indices: list[int], *, write: bool) -> list[int]:
         """The training images that keep their label in this run: those kept before, else ``indices``.
@@ -102,26 +108,16 @@ class RunDirectory:
         return indices
 
     def rewind_metrics(self, iteration: int) -> None:
-        """Forget the evaluations after ``iteration``, which a resumed run will make again."""
-        if self.metrics_file.exists():
-            kept = [line for line in self._metric_lines() if line["iteration"] <= iteration]
-            write_text(self.metrics_file, "".join(json.dumps(line) + "\n" for line in kept))
+        """Forget the evaluations and the rounds after ``iteration``, which a resumed run will make again."""
+        for path in (self.metrics_file, self.rounds_file):
+            if path.exists():
+                kept = [line for line in _lines(path) if line["iteration"] <= iteration]
+                write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def remove_leftovers(self) -> None:
         """Remove temporary files of a process that was killed while it wrote them."""
         for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
-
-    def _metric_lines(self) -> Iterator[dict[str, Any]]:
-        if not self.metrics_file.exists():
-            return
-        for text in self.metrics_file.read_text(encoding="utf-8").splitlines():
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(line, dict) and "iteration" in line:
-                yield line
 
 
 def create_run(experiment_dir: Path, name: str, *, exact: bool) -> RunDirectory:
@@ -167,6 +163,25 @@ def open_folder(path: Path) -> RunDirectory:
     except OSError as error:
         raise _cannot_write(path.parent, error) from error
     return run
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        return
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(line, dict) and "iteration" in line:
+            yield line
 
 
 def _cannot_write(folder: Path, error: OSError) -> UserError:

@@ -58,6 +58,9 @@ DENOISING = [
 FLOW = [*DENOISING, "model.network.head_channels=null"]
 GUIDED = ["model.conditional=true", "model.guidance_scale=2"]
 
+CLASSIFIER = ["model.classifier.base_channels=2", "model.classifier.hidden=8", "data.labelled_per_class=5"]
+ROUNDS = ["model.warmup_iterations=4"]
+
 TINY: dict[str, list[str]] = {
     "acgan": WIDTHS,
     "autoencoder": [*CONV, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
@@ -67,6 +70,8 @@ TINY: dict[str, list[str]] = {
     "biggan_cifar": [*WIDTHS, "data.batch_size=32", "model.latent_dim=8"],
     "cdcgan": WIDTHS,
     "cgan": [*MLP, "model.generator.label_units=8", "model.discriminator.label_units=4"],
+    "classifier": CLASSIFIER,
+    "co_training": [*CLASSIFIER, *ROUNDS],
     "cyclegan": [*TRANSLATION, "data=inverted", "model.pool_size=8"],
     "cvae": [*HIDDEN, *FEW_SAMPLES],
     "dcgan": WIDTHS,
@@ -104,6 +109,7 @@ TINY: dict[str, list[str]] = {
         f"model.{player}.{key}" for player in ("generator", "discriminator") for key in ("width=8", "cardinality=2")
     ],
     "sagan": [*WIDTHS, "model.generator.base_channels=8", "model.discriminator.base_channels=8"],
+    "self_training": [*CLASSIFIER, *ROUNDS],
     "sgan": [
         "model.generator.hidden=[12,12]",
         "model.discriminator.hidden=[16,12]",

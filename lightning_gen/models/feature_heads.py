@@ -147,7 +147,7 @@ class GaussianMixtureHead(FeatureHead):
         components_per_class: int = 1,
         covariance: Covariance = "full",
         unlabelled_weight: float = 1.0,
-        covariance_floor: float = 1e-2,
+        covariance_floor: float = 0.3,
         tolerance: float = 1e-6,
         max_iterations: int = 200,
     ) -> None:

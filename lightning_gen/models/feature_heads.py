@@ -74,7 +74,9 @@ class FeatureHead(nn.Module):
         counts = labels[labels >= 0].bincount(minlength=self.num_classes)
         if (counts == 0).any():
             missing = int((counts == 0).nonzero()[0])
-            raise UserError(f"class {missing} has no labelled training image: set data.labelled_per_class or data.classes")
+            raise UserError(
+                f"class {missing} has no labelled training image: set data.labelled_per_class or data.classes"
+            )
 
 
 class LinearHead(FeatureHead):

@@ -121,7 +121,11 @@ def e_step(
 
 
 def m_step(
-    vectors: Tensor, responsibilities: Tensor, covariance: Covariance, floor: float = 0.0, previous: Mixture | None = None
+    vectors: Tensor,
+    responsibilities: Tensor,
+    covariance: Covariance,
+    floor: float = 0.0,
+    previous: Mixture | None = None,
 ) -> Mixture:
     """The mixture that maximizes the expected log-likelihood among those without a variance below the floor.
 
@@ -156,7 +160,7 @@ def m_step(
 
 
 def log_joint(vectors: Tensor, mixture: Mixture, covariance: Covariance) -> Tensor:
-    """log of weight and density, (N, M), of vectors (N, D) under each component.
+    """Logarithms of weight and density, (N, M), of vectors (N, D) under each component.
 
     Raises:
         UserError: a covariance is singular.
@@ -183,16 +187,15 @@ def log_joint(vectors: Tensor, mixture: Mixture, covariance: Covariance) -> Tens
             raise _singular()
         log_dets = variances.log().sum(1)
         blocks = [
-            ((block[:, None] - means).square() / variances).sum(2) for block in vectors.split(BLOCK_SIZE // len(means) + 1)
+            ((block[:, None] - means).square() / variances).sum(2)
+            for block in vectors.split(BLOCK_SIZE // len(means) + 1)
         ]
         distances = torch.cat(blocks)
     return weights.log() - 0.5 * (distances + log_dets + dim * math.log(2 * math.pi))
 
 
-def class_log_joint(
-    vectors: Tensor, mixture: Mixture, covariance: Covariance, components_per_class: int = 1
-) -> Tensor:
-    """log p(x, y) (N, K) of vectors (N, D) with every class: logits of the classes."""
+def class_log_joint(vectors: Tensor, mixture: Mixture, covariance: Covariance, components_per_class: int = 1) -> Tensor:
+    """Logarithms of p(x, y), (N, K), of vectors (N, D) with every class: logits of the classes."""
     joint = log_joint(vectors, mixture, covariance)
     return joint.unflatten(1, (-1, components_per_class)).logsumexp(2)
 

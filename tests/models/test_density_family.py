@@ -1,4 +1,4 @@
-"""What holds for every model with a likelihood, a reconstruction or a classifier: training, exact resume, and isolation."""
+"""What holds for models with a likelihood, a reconstruction or a classifier: training, resume, and isolation."""
 
 from __future__ import annotations
 

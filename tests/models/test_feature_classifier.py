@@ -302,7 +302,10 @@ def test_a_classifiers_features_are_what_its_last_layer_sees() -> None:
             {"run": {"_target_": f"{__name__}.Told", "image_shape": [3, 8, 8]}},
             r"model.source.run was trained on images of \(3, 8, 8\), not \(1, 8, 8\): set data.image_size",
         ),
-        ({"run": {"_target_": f"{__name__}.Silent", "image_shape": [1, 8, 8]}}, "model.source.run: Silent has no features"),
+        (
+            {"run": {"_target_": f"{__name__}.Silent", "image_shape": [1, 8, 8]}},
+            "model.source.run: Silent has no features",
+        ),
     ],
 )
 def test_sources_that_mean_nothing_are_refused(spec: dict[str, Any], message: str) -> None:
@@ -334,7 +337,9 @@ def test_networks_of_torchvision_take_weights_from_a_file(tmp_path: Path, monkey
         assert str(error.value).startswith(f"model.body.weights: {'there' if 'absent' in name else str(tmp_path)}")
         assert "\n" not in str(error.value)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(UserError, match=r"no file .*checkpoints/resnet18-.*\.pth: download https://.*resnet18") as error:
+    with pytest.raises(
+        UserError, match=r"no file .*checkpoints/resnet18-.*\.pth: download https://.*resnet18"
+    ) as error:
         build_source({**spec, "weights": "DEFAULT"}, (1, 32, 32), "model.source")
     assert "\n" not in str(error.value)
 

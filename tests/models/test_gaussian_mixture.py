@@ -135,7 +135,9 @@ def test_densities_are_scipys(covariance: Any) -> None:
     found = log_joint(vectors, mixture, covariance)
     for place, (weight, mean) in enumerate(zip(mixture.weights, mixture.means, strict=True)):
         matrix = mixture.covariances if covariance == "tied" else mixture.covariances[place]
-        law = multivariate_normal(mean.numpy(), np.eye(len(mean)) * matrix.numpy() if matrix.ndim < 2 else matrix.numpy())
+        law = multivariate_normal(
+            mean.numpy(), np.eye(len(mean)) * matrix.numpy() if matrix.ndim < 2 else matrix.numpy()
+        )
         np.testing.assert_allclose(found[:, place], law.logpdf(vectors.numpy()) + math.log(weight), rtol=1e-10)
     classes_found = class_log_joint(vectors, mixture, covariance, components)
     expected = found.exp().view(len(vectors), classes, components).sum(2).log()

@@ -125,7 +125,9 @@ def test_a_layer_is_a_weight_with_its_parametrization_and_the_norm_behind_it() -
     layers = [{name.removeprefix(f"{BLOCKS}.")[0] for name in names if BLOCKS in name} for names in watch.changed]
     assert layers == [set(), {"2"}, {"2", "1"}, {"2", "1", "0"}]
     # Power iterations are those of layers that train; the first layer's has converged.
-    vectors = [{name.removeprefix(f"{BLOCKS}.")[0] for name in names if name.endswith("._u")} for names in watch.changed]
+    vectors = [
+        {name.removeprefix(f"{BLOCKS}.")[0] for name in names if name.endswith("._u")} for names in watch.changed
+    ]
     assert vectors == [set(), {"2"}, {"2", "1"}, {"2", "1"}]
 
 

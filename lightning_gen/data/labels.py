@@ -2,11 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from lightning_gen.errors import UserError
 from lightning_gen.seeds import make_rng
+
+
+class Chosen(NamedTuple):
+    """Images of some classes.
+
+    Attributes:
+        indices: (M,) int64, ascending.
+        labels: (M,) int64, numbered anew.
+    """
+
+    indices: Tensor
+    labels: Tensor
+
+
+def class_index(name: str, class_names: Sequence[str], where: str = "") -> int:
+    """The label of a class given by name, or by its number.
+
+    Args:
+        name: of either.
+        class_names: in the order of the labels.
+        where: begins the message.
+
+    Raises:
+        UserError: there is no such class.
+    """
+    if name in class_names:
+        return list(class_names).index(name)
+    if name.isdecimal() and int(name) < len(class_names):
+        return int(name)
+    raise UserError(f"{where}No class {name!r}: known are {', '.join(class_names)}")
+
+
+def choose_classes(labels: Tensor, kept: Sequence[int]) -> Chosen:
+    """Images whose label (N,) int64 is among ``kept``, of which the first becomes 0, the second 1, and so on.
+
+    Raises:
+        UserError: there are none.
+    """
+    wanted = torch.tensor(kept, dtype=torch.int64)
+    found, place = (labels[:, None] == wanted).max(1)
+    indices = found.nonzero().flatten()
+    if not len(indices):
+        raise UserError("data.classes leaves a split without images: name other classes")
+    return Chosen(indices, place[indices])
 
 
 def class_law(labels: Tensor, num_classes: int) -> list[float]:

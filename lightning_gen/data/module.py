@@ -18,7 +18,7 @@ from lightning_gen.data.batches import UNLABELLED, ImageBatch, PairBatch, SemiSu
 from lightning_gen.data.decoded_cache import decoded
 from lightning_gen.data.encoded_set import EncodedSet
 from lightning_gen.data.image_set import ImageSet, ImageSource
-from lightning_gen.data.labels import class_law, labelled_subset
+from lightning_gen.data.labels import choose_classes, class_index, class_law, labelled_subset
 from lightning_gen.data.loaders import Columns, InMemoryLoader, OrderedLoader, StreamingLoader, TrainingLoader
 from lightning_gen.data.plan import BatchPlan
 from lightning_gen.data.workers import default_workers
@@ -54,10 +54,13 @@ class ImageDataModule(pl.LightningDataModule):
         dequantize: add uniform noise of one grey level to training images (see `lightning_gen.images.dequantize`).
         labelled_per_class: for semi-supervised training, images of each class that keep their label; None for all.
         labelled_batch_size: of the labelled images in a semi-supervised batch; None for ``batch_size``.
+        classes: names or numbers of the classes that are kept in all splits, which become the labels 0, 1, ... in this
+            order; None for all.
 
     Attributes:
         name: of the set, for records and file names.
-        class_names: names of the classes in the order of the labels; empty for a set without.
+        all_class_names: names of the set's classes in the order of the labels that `load` gives; empty for a set
+            without.
         image_channels: C of the images that a model learns to make.
         splits: what `load` can read.
         training_splits: those of them that a training batch draws from.
@@ -66,7 +69,7 @@ class ImageDataModule(pl.LightningDataModule):
     splits: Sequence[str] = ("train", "test")
     training_splits: Sequence[str] = ("train",)
     name: str
-    class_names: Sequence[str] = ()
+    all_class_names: Sequence[str] = ()
     image_channels: int
 
     def __init__(
@@ -84,6 +87,7 @@ class ImageDataModule(pl.LightningDataModule):
         dequantize: bool = False,
         labelled_per_class: int | None = None,
         labelled_batch_size: int | None = None,
+        classes: Sequence[str | int] | None = None,
     ) -> None:
         super().__init__()
         if image_size < 1:
@@ -94,6 +98,8 @@ class ImageDataModule(pl.LightningDataModule):
             raise UserError(f"data.residency must be auto, device, memory or stream, not {residency!r}")
         if num_workers is not None and num_workers < 0:
             raise UserError(f"data.num_workers must be at least 0, not {num_workers}")
+        if classes is not None and (not classes or isinstance(classes, str)):
+            raise UserError(f"data.classes must be null or a list such as [0,1], not {classes!r}")
         self.data_dir = Path(data_dir)
         self.cache_dir = Path(cache_dir)
         self.batch_size = batch_size
@@ -108,6 +114,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.dequantize = dequantize
         self.labelled_per_class = labelled_per_class
         self.labelled_batch_size = labelled_batch_size or batch_size
+        self.classes = classes
         self._splits: dict[str, ImageSource] = {}
         self._labelled: Tensor | None = None
         self._training_loader: TrainingLoader | None = None
@@ -119,6 +126,28 @@ class ImageDataModule(pl.LightningDataModule):
         Raises:
             UserError: the files are missing or damaged; the message names the file and the remedy.
         """
+
+    @property
+    def kept_labels(self) -> list[int] | None:
+        """Labels, as `load` gives them, of ``classes`` in their order; None for all.
+
+        Raises:
+            UserError: a set without classes, an unknown class, or one named twice.
+        """
+        if self.classes is None:
+            return None
+        if not self.all_class_names:
+            raise UserError(f"{self.name} has no classes to choose from: unset data.classes")
+        labels = [class_index(str(each), self.all_class_names, "data.classes: ") for each in self.classes]
+        if len(set(labels)) < len(labels):
+            raise UserError(f"data.classes={list(self.classes)} names a class twice")
+        return labels
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes in the order of the labels; empty for a set without."""
+        kept = self.kept_labels
+        return self.all_class_names if kept is None else [self.all_class_names[label] for label in kept]
 
     @property
     def num_classes(self) -> int:
@@ -171,9 +200,9 @@ class ImageDataModule(pl.LightningDataModule):
             if name == "val" and not self.validation_share:
                 raise UserError(f"{self.name} has no split 'val': set data.validation_share")
             if name in ("train", "val"):
-                self._splits |= self._hold_out(self.load("train"))
+                self._splits |= self._hold_out(self._of_kept_classes(self.load("train")))
             elif name in self.splits:
-                self._splits[name] = self.load(name)
+                self._splits[name] = self._of_kept_classes(self.load(name))
             else:
                 raise UserError(f"{self.name} has no split {name!r}, but {', '.join(self.splits)}")
         return self._splits[name]
@@ -305,6 +334,14 @@ class ImageDataModule(pl.LightningDataModule):
         if self.num_workers is not None:
             return self.num_workers
         return default_workers(1 if self.trainer is None else self.trainer.num_devices)
+
+    def _of_kept_classes(self, source: ImageSource) -> ImageSource:
+        kept = self.kept_labels
+        if kept is None:
+            return source
+        assert source.labels is not None
+        chosen = choose_classes(source.labels, kept)
+        return source.subset(chosen.indices).with_labels(chosen.labels)
 
     def _hold_out(self, train: ImageSource) -> dict[str, ImageSource]:
         held_out = round(len(train) * self.validation_share)

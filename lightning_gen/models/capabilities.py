@@ -229,6 +229,24 @@ class Classifies(Protocol):
 
 
 @runtime_checkable
+class FitsFeatures(Classifies, Protocol):
+    """Models whose classifier is fitted at once to the features of all training images, before the first iteration.
+
+    Attributes:
+        fitted: above 0 once `fit_images` has run.
+    """
+
+    fitted: Tensor
+
+    @property
+    def uses_unlabelled(self) -> bool:
+        """Whether images without a label change the fit."""
+
+    def fit_images(self, blocks: Iterator[tuple[Tensor, Tensor]]) -> Mapping[str, float]:
+        """Fit to training images (N, C, H, W) with labels (N,), -1 where unknown, in blocks; numbers for the logs."""
+
+
+@runtime_checkable
 class TrainsOnLatents(Protocol):
     """Models that train on what a frozen first stage makes of images.
 

@@ -55,19 +55,27 @@ def load_model(checkpoint: dict[str, Any]) -> GenerativeModel:
 def load_first_stage(
     source: str | Mapping[str, Any] | None, kind: type[M], name: str, image_shape: tuple[int, int, int]
 ) -> tuple[M, dict[str, Any]]:
-    """A trained first stage, frozen and with its averaged weights, and the spec that makes another of its shape.
+    """A trained first stage, from ``model.first_stage``; see `load_part`."""
+    return load_part(source, kind, name, image_shape, "model.first_stage")
+
+
+def load_part(
+    source: str | Mapping[str, Any] | None, kind: type[M], name: str, image_shape: tuple[int, int, int], key: str
+) -> tuple[M, dict[str, Any]]:
+    """A trained model that becomes a part of another, frozen and with its averaged weights, and a spec of its shape.
 
     Args:
         source: a run directory or a checkpoint; or a spec, whose weights are to be loaded.
         kind: class that it must have.
         name: of the configs of that class, for messages.
         image_shape: (C, H, W) of the images that it must take.
+        key: of the config that names the source, for messages.
 
     Raises:
-        UserError: no first stage, another model, or one of other images.
+        UserError: no source, another model, or one of other images.
     """
     if source is None:
-        raise UserError(f"model.first_stage is not set: set model.first_stage to a run of {name}")
+        raise UserError(f"{key} is not set: set {key} to a run of {name}")
     if isinstance(source, Mapping):
         model, spec = construct(source, kind), dict(source)
     else:
@@ -75,9 +83,7 @@ def load_first_stage(
         checkpoint = read_checkpoint(path / "checkpoints" / "last.ckpt" if path.is_dir() else path)
         found = load_model(checkpoint)
         if not isinstance(found, kind):
-            raise UserError(
-                f"model.first_stage={source} holds a {type(found).__name__}: set model.first_stage to a run of {name}"
-            )
+            raise UserError(f"{key}={source} holds a {type(found).__name__}: set {key} to a run of {name}")
         if found.average is not None:
             for network, averaged in found.average.networks.items():
                 getattr(found, network).load_state_dict(averaged.state_dict())
@@ -87,7 +93,7 @@ def load_first_stage(
     trained_on = tuple(spec["image_shape"])
     if trained_on != tuple(image_shape):
         raise UserError(
-            f"model.first_stage was trained on images of {trained_on}, not {tuple(image_shape)}: set data.image_size "
+            f"{key} was trained on images of {trained_on}, not {tuple(image_shape)}: set data.image_size "
             "or choose another run"
         )
     model.requires_grad_(False).eval()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_gen.data.image_set import ImageSet
+from lightning_gen.data.labels import class_index
 from lightning_gen.errors import UserError
 from lightning_gen.images import to_uint8
 from lightning_gen.metrics.extractors import FeatureExtractor
@@ -71,8 +72,4 @@ class Classifier:
         Raises:
             UserError: there is no such class.
         """
-        if name in self.class_names:
-            return self.class_names.index(name)
-        if name.isdecimal() and int(name) < len(self.class_names):
-            return int(name)
-        raise UserError(f"No class {name!r}: known are {', '.join(self.class_names)}")
+        return class_index(name, self.class_names)

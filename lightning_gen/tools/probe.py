@@ -6,75 +6,25 @@ and concatenated, under a regularized linear L2-SVM.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
-from sklearn.svm import LinearSVC
 from torch import Tensor
-from torch.nn.functional import adaptive_max_pool2d
 
 from lightning_gen.data.image_set import ImageSet
 from lightning_gen.errors import UserError
 from lightning_gen.images import to_float
 from lightning_gen.models import GenerativeModel
 from lightning_gen.models.capabilities import HasFeatureMaps, HasFeatures
+from lightning_gen.models.feature_sources import pooled
+from lightning_gen.models.linear_probe import Probe
 
-GRID = 4
-PENALTIES = tuple(10.0**power for power in range(-3, 4))
-"""The values of C that are tried, for features of mean squared norm 1."""
-VALIDATION_SHARE = 0.25
 BLOCK_SIZE = 64
 
 Embedding = Callable[[Tensor], Tensor]
 """uint8 images (N, C, H, W) -> float features (N, D) on the CPU."""
-
-
-class Probe:
-    """A linear SVM with squared hinge loss on features that one number scales to mean squared norm 1.
-
-    C is the value of `PENALTIES` that is right on most of a stratified quarter of the labelled images, the smallest of
-    equals; then it is fitted to all of them. No other image is looked at.
-
-    Args:
-        features: (N, D) of the labelled images.
-        labels: (N,) int64, of at least two images of each class.
-        seed: of the held-out quarter.
-
-    Attributes:
-        penalty: the C that was chosen.
-
-    Raises:
-        UserError: a class has a single image, so that none can be held out.
-    """
-
-    def __init__(self, features: Tensor, labels: Tensor, seed: int) -> None:
-        counts = labels.bincount()
-        if counts[counts > 0].min() < 2:
-            raise UserError("C is chosen on held-out labelled images: --labels-per-class must be at least 2")
-        self._scale = 1 / max(float(features.double().square().sum(1).mean().sqrt()), 1e-12)
-        scaled, classes = self._scaled(features), labels.numpy()
-        held_out = max(int((counts > 0).sum()), round(VALIDATION_SHARE * len(labels)))
-        fitted, checked = train_test_split(
-            np.arange(len(labels)), test_size=held_out, stratify=classes, random_state=seed % 2**32
-        )
-        accuracies = [
-            _fit(scaled[fitted], classes[fitted], penalty).score(scaled[checked], classes[checked])
-            for penalty in PENALTIES
-        ]
-        self.penalty = PENALTIES[int(np.argmax(accuracies))]
-        self._svm = _fit(scaled, classes, self.penalty)
-
-    def predict(self, features: Tensor) -> Tensor:
-        """Labels (N,) int64 of features (N, D)."""
-        return torch.from_numpy(self._svm.predict(self._scaled(features)))
-
-    def _scaled(self, features: Tensor) -> np.ndarray:
-        return (features * self._scale).numpy()
 
 
 class ProbeResult(NamedTuple):
@@ -152,21 +102,3 @@ def model_embedding(model: GenerativeModel) -> Embedding:
 def pixel_embedding(images: Tensor) -> Tensor:
     """Pixels as they are, in [-1, 1]: (N, C * H * W)."""
     return to_float(images).flatten(1)
-
-
-def pooled(maps: Sequence[Tensor]) -> Tensor:
-    """Features (N, D): maps (N, C', H', W') max-pooled to 4x4, smaller ones and vectors (N, D') as they are."""
-    parts = []
-    for layer in maps:
-        if layer.ndim == 4:
-            height, width = layer.shape[2:]
-            layer = adaptive_max_pool2d(layer, (min(GRID, height), min(GRID, width)))
-        parts.append(layer.flatten(1))
-    return torch.cat(parts, 1)
-
-
-def _fit(features: np.ndarray, labels: np.ndarray, penalty: float) -> LinearSVC:
-    with warnings.catch_warnings():
-        # A large C that does not converge is judged by its accuracy, like every other.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return LinearSVC(C=penalty, dual="auto", random_state=0).fit(features, labels)

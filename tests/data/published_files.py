@@ -220,14 +220,14 @@ def cifar10_files(content: Content) -> dict[str, bytes]:
         rows = slice(number * len(images) // 5, (number + 1) * len(images) // 5)
         files[f"data_batch_{number + 1}"] = encode_cifar_batch(images[rows], labels[rows], "labels")
     files["test_batch"] = encode_cifar_batch(*content["test"], "labels")
-    files["batches.meta"] = encode_pickle({"label_names": list(CIFAR10DataModule.class_names), "num_vis": 3072})
+    files["batches.meta"] = encode_pickle({"label_names": list(CIFAR10DataModule.all_class_names), "num_vis": 3072})
     files["readme.html"] = b"<html></html>"
     return files
 
 
 def cifar100_files(content: Content) -> dict[str, bytes]:
     """The files of CIFAR-100, by name."""
-    names = list(CIFAR100DataModule.class_names)
+    names = list(CIFAR100DataModule.all_class_names)
     return {
         "train": encode_cifar_batch(*content["train"], "fine_labels"),
         "test": encode_cifar_batch(*content["test"], "fine_labels"),

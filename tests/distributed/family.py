@@ -10,6 +10,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
+from lightning_gen.callbacks.fit_classifier import FitClassifier
 from lightning_gen.data import ImageDataModule
 from lightning_gen.registry import construct
 from lightning_gen.training import build_model, quieten
@@ -46,6 +47,7 @@ def main(folder: Path) -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
             use_distributed_sampler=False,
+            callbacks=[FitClassifier()],
         )
         trainer.fit(model, datamodule=data)
         rank = trainer.global_rank

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from lightning_gen.callbacks.fit_classifier import FitClassifier
 from lightning_gen.data import ImageDataModule
 from lightning_gen.errors import UserError
 from lightning_gen.models.base import GenerativeModel
@@ -33,7 +34,9 @@ def build(name: str, *overrides: str) -> tuple[GenerativeModel, ImageDataModule]
 
 def fit(model: GenerativeModel, data: ImageDataModule, steps: int, checkpoint: Path | None = None) -> pl.Trainer:
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(accelerator="cpu", max_steps=steps, enable_model_summary=False, **quiet)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=steps, enable_model_summary=False, callbacks=[FitClassifier()], **quiet
+    )
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return trainer
 

@@ -32,6 +32,13 @@ FIRST_STAGE = (
     f"decoder:{{_target_:lightning_gen.networks.decoders.MapDecoder,{MAPS}}}}}"
 )
 
+DISCRIMINATED = (
+    "{_target_:lightning_gen.models.gan.GAN,image_shape:[1,32,32],latent_dim:4,"
+    "generator:{_target_:lightning_gen.networks.dcgan.DCGANGenerator,base_channels:2},"
+    "discriminator:{_target_:lightning_gen.networks.dcgan.DCGANDiscriminator,base_channels:2},"
+    "generator_optimizer:{name:Adam},discriminator_optimizer:{name:Adam}}"
+)
+
 KL_STAGE = (
     "{_target_:lightning_gen.models.kl_autoencoder.KLAutoencoder,image_shape:[1,8,8],latent_channels:3,"
     f"optimizer:{{name:Adam}},encoder:{{_target_:lightning_gen.networks.encoders.MapEncoder,{MAPS},halvings:1}},"
@@ -85,6 +92,7 @@ TINY: dict[str, list[str]] = {
     "flow_matching": [*FLOW, "model.sampler.name=euler"],
     "gan": MLP,
     "gated_pixelcnn": [*PIXELS, "model.network.layers=2", "model.network.head_channels=8"],
+    "gaussian_mixture": ["data.image_size=8", "data.labelled_per_class=5", "model.pca=6", "ema=none"],
     "improved_gan": WIDTHS,
     "infogan": [*WIDTHS, "model.generator.hidden=16", "model.discriminator.hidden=16"],
     "kl_autoencoder": FIRST_STAGES,
@@ -117,6 +125,13 @@ TINY: dict[str, list[str]] = {
     ],
     "sgan_conv": [*WIDTHS, "data.labelled_per_class=5"],
     "sngan": SEVERAL_STEPS,
+    "svm_features": [f"model.source.run={DISCRIMINATED}", "data.labelled_per_class=5", "ema=none"],
+    "transfer": [
+        f"model.body.run={DISCRIMINATED}",
+        "model.mode=finetune",
+        "model.unfreeze_every=1",
+        "data.labelled_per_class=5",
+    ],
     "vae": [*CONV, *FEW_SAMPLES],
     "vae_mlp": [*HIDDEN, *FEW_SAMPLES, "model.sampler=mixture"],
     "vae_resnet": ["model.encoder.base_channels=2", "model.decoder.base_channels=2", *FEW_SAMPLES],

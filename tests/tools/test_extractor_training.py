@@ -31,7 +31,7 @@ class Stripes(ImageDataModule):
     """Horizontal or vertical stripes under noise, a class each."""
 
     name = "stripes"
-    class_names = ("horizontal", "vertical")
+    all_class_names = ("horizontal", "vertical")
     image_channels = 3
 
     def load(self, split: str) -> ImageSet:

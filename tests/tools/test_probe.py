@@ -6,8 +6,11 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from lightning_gen.data.image_set import ImageSet
 from lightning_gen.errors import UserError
+from lightning_gen.models import linear_probe
+from lightning_gen.models.feature_sources import pooled
+from lightning_gen.models.linear_probe import PENALTIES, Probe
 from lightning_gen.tools import probe as tool
-from lightning_gen.tools.probe import Probe, model_embedding, pooled, probe
+from lightning_gen.tools.probe import model_embedding, probe
 
 
 def levels(labels: torch.Tensor, seed: int) -> ImageSet:
@@ -94,14 +97,15 @@ def test_c_is_the_smallest_of_those_that_are_best_on_a_stratified_quarter(monkey
             assert sorted(labels.tolist()) == [0] * 5 + [1] * 5
             return 0.5 if self.penalty in (1.0, 10.0) else 0.2
 
-    def fit(features: torch.Tensor, labels: torch.Tensor, penalty: float) -> Spy:
+    def fit(features: torch.Tensor, labels: torch.Tensor, penalty: float, kind: str) -> Spy:
+        assert kind == "svm"
         fits.append((len(features), penalty, int(labels.sum())))
         return Spy(penalty)
 
-    monkeypatch.setattr(tool, "_fit", fit)
+    monkeypatch.setattr(linear_probe, "_fit", fit)
     fitted = Probe(torch.randn(40, 3), torch.arange(40) % 2, seed=0)
     assert fitted.penalty == 1.0
-    assert fits == [(30, penalty, 15) for penalty in tool.PENALTIES] + [(40, 1.0, 20)]
+    assert fits == [(30, penalty, 15) for penalty in PENALTIES] + [(40, 1.0, 20)]
 
 
 def test_the_scale_of_the_features_changes_nothing() -> None:

@@ -34,7 +34,7 @@ class CelebADataModule(EncodedDataModule):
         super().__init__(data_dir, **options)
         self.attribute = attribute
         if attribute is not None:
-            self.class_names = [f"not {attribute}", attribute]
+            self.all_class_names = [f"not {attribute}", attribute]
 
     def load(self, split: str) -> EncodedSet:
         """Read the lists of one split."""

@@ -37,7 +37,7 @@ class CIFAR10DataModule(ImageDataModule):
     """
 
     name = "cifar10"
-    class_names: Sequence[str] = (
+    all_class_names: Sequence[str] = (
         "airplane",
         "automobile",
         "bird",
@@ -90,7 +90,7 @@ class CIFAR10DataModule(ImageDataModule):
         table = read_tables(folder, split)
         image_column, column = self.parquet_columns
         records = image_records(table, image_column, str(folder / f"{split}.parquet"))
-        labels, _ = label_column(table, column, str(folder), list(self.class_names))
+        labels, _ = label_column(table, column, str(folder), list(self.all_class_names))
         images = torch.empty(len(records), *SHAPE, dtype=torch.uint8)
         for index in range(len(records)):
             pixels = decode_image(records.read(index), records.name(index), 3)
@@ -106,4 +106,4 @@ class CIFAR100DataModule(CIFAR10DataModule):
     name = "cifar100"
     published = CIFAR100
     parquet_columns = ("img", "fine_label")
-    class_names = tuple(CIFAR100_CLASSES.split())
+    all_class_names = tuple(CIFAR100_CLASSES.split())

@@ -42,7 +42,7 @@ class DerivedDataModule(ImageDataModule):
         self.splits = self.source.splits
 
     @property
-    def class_names(self) -> Any:  # type: ignore[override]
+    def all_class_names(self) -> Any:  # type: ignore[override]
         """Those of the source."""
         return self.source.class_names
 

@@ -22,7 +22,7 @@ class DigitsDataModule(ImageDataModule):
     """
 
     name = "digits"
-    class_names: Sequence[str] = tuple("0123456789")
+    all_class_names: Sequence[str] = tuple("0123456789")
     image_channels = 1
 
     def load(self, split: str) -> ImageSet:

@@ -49,9 +49,9 @@ class HuggingFaceDataModule(EncodedDataModule):
         self._class_names: list[str] | None = None
 
     @property
-    def class_names(self) -> Sequence[str]:  # type: ignore[override]
+    def all_class_names(self) -> Sequence[str]:  # type: ignore[override]
         """Names of the classes, from the training split."""
-        if self._class_names is None:
+        if self._class_names is None and self.label_column is not None:
             self.split("train")
         return self._class_names or []
 
@@ -61,7 +61,7 @@ class HuggingFaceDataModule(EncodedDataModule):
         table = read_tables(Path(self.path), name) if Path(self.path).is_dir() else self._from_hub(name)
         labels = None
         if self.label_column is not None:
-            known = None if split == "train" else list(self.class_names)
+            known = None if split == "train" else list(self.all_class_names)
             labels, self._class_names = label_column(table, self.label_column, f"{self.path} {name}", known)
         return self.encoded(image_records(table, self.image_column, f"{self.path} {name}"), labels)
 

@@ -88,7 +88,7 @@ class ImageFolderDataModule(EncodedDataModule):
         subfolders = [entry.name for entry in entries if entry.is_dir() and not is_clutter(entry)]
         if labels == "folders" and not subfolders:
             raise UserError(f"{self.training_folder} has no subfolders to be classes: set data.labels=none")
-        self.class_names: Sequence[str] = [] if labels == "none" else subfolders
+        self.all_class_names: Sequence[str] = [] if labels == "none" else subfolders
 
     def load(self, split: str) -> EncodedSet:
         """List one split."""
@@ -111,15 +111,15 @@ class ImageFolderDataModule(EncodedDataModule):
         return everything.subset(torch.from_numpy(train if split == "train" else test).sort().values)
 
     def _list(self, folder: Path) -> EncodedSet:
-        if not self.class_names:
+        if not self.all_class_names:
             return self.encoded_files(self.list_images(folder, recursive=True))
         for path in sorted(folder.iterdir()):
-            if is_clutter(path) or path.name in self.class_names:
+            if is_clutter(path) or path.name in self.all_class_names:
                 continue
-            self.refuse(f"{path} belongs to none of the classes {', '.join(self.class_names)}")
+            self.refuse(f"{path} belongs to none of the classes {', '.join(self.all_class_names)}")
         files = []
         labels = []
-        for label, name in enumerate(self.class_names):
+        for label, name in enumerate(self.all_class_names):
             found = self.list_images(folder / name, recursive=True)
             files += found
             labels += [label] * len(found)

@@ -33,13 +33,13 @@ class LSUNDataModule(EncodedDataModule):
         super().__init__(data_dir, **options)
         if not classes or isinstance(classes, str):
             raise UserError(f"data.classes must be a list such as [bedroom], not {classes!r}")
-        self.class_names = list(classes)
-        self.name = "_".join(["lsun", *self.class_names])
+        self.all_class_names = list(classes)
+        self.name = "_".join(["lsun", *self.all_class_names])
 
     def load(self, split: str) -> EncodedSet:
         """Open the databases of one split."""
-        records = LMDBRecords([self._find(name, split) for name in self.class_names])
-        labels = torch.repeat_interleave(torch.arange(len(self.class_names)), torch.tensor(records.lengths))
+        records = LMDBRecords([self._find(name, split) for name in self.all_class_names])
+        labels = torch.repeat_interleave(torch.arange(len(self.all_class_names)), torch.tensor(records.lengths))
         return self.encoded(records, labels)
 
     def _find(self, name: str, split: str) -> Path:

@@ -31,7 +31,7 @@ class MNISTDataModule(ImageDataModule):
     """
 
     name = "mnist"
-    class_names: Sequence[str] = tuple("0123456789")
+    all_class_names: Sequence[str] = tuple("0123456789")
     image_channels = 1
     published: ClassVar[type[MNIST]] = MNIST
 
@@ -94,7 +94,7 @@ class FashionMNISTDataModule(MNISTDataModule):
     """Fashion-MNIST (Xiao et al. 2017): clothes in MNIST's format, in ``data_dir/FashionMNIST/raw``."""
 
     name = "fashion_mnist"
-    class_names = tuple(FashionMNIST.classes)
+    all_class_names = tuple(FashionMNIST.classes)
     published = FashionMNIST
 
 
@@ -102,7 +102,7 @@ class KMNISTDataModule(MNISTDataModule):
     """Kuzushiji-MNIST (Clanuwat et al. 2018): cursive characters in MNIST's format, in ``data_dir/KMNIST/raw``."""
 
     name = "kmnist"
-    class_names = tuple(KMNIST.classes)
+    all_class_names = tuple(KMNIST.classes)
     published = KMNIST
 
 
@@ -125,7 +125,7 @@ class EMNISTDataModule(MNISTDataModule):
             raise UserError(f"data.part must be one of {', '.join(EMNIST.splits)}, not {part!r}")
         self.part = part
         self.name = f"emnist_{part}"
-        self.class_names = [name for name in EMNIST.classes_split_dict[part] if name != "N/A"]
+        self.all_class_names = [name for name in EMNIST.classes_split_dict[part] if name != "N/A"]
 
     @property
     def source(self) -> str:

@@ -23,7 +23,7 @@ class SVHNDataModule(ImageDataModule):
 
     name = "svhn"
     splits = ("train", "test", "extra")
-    class_names: Sequence[str] = tuple("0123456789")
+    all_class_names: Sequence[str] = tuple("0123456789")
     image_channels = 3
 
     def load(self, split: str) -> ImageSet:

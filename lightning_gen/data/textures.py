@@ -27,7 +27,7 @@ def photo_squares() -> Tensor:
     """Squares (120, 3, 64, 64) uint8 that share no pixel, of both photographs of scikit-learn, row by row."""
     squares = []
     for name in PHOTOS:
-        photo = torch.from_numpy(np.ascontiguousarray(load_sample_image(name))).permute(2, 0, 1)
+        photo = torch.from_numpy(np.array(load_sample_image(name))).permute(2, 0, 1)
         cut = photo.unfold(1, SQUARE, SQUARE).unfold(2, SQUARE, SQUARE)
         squares.append(cut.permute(1, 2, 0, 3, 4).flatten(0, 1))
     return torch.cat(squares)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -157,9 +158,10 @@ class AdaptationDataModule(HalvesDataModule):
         rngs = [make_rng(self.domain, self.split_seed, split, place) for place in places]
         if self.domain == "coloured":
             return coloured(images, rngs)
-        pictures = self._pictures()
+        pictures = self._pictures
         return textured(images, pictures[divide(len(pictures), self.split_seed)[split]], rngs)
 
+    @cached_property
     def _pictures(self) -> Tensor:
         """What textures are cut from (T, 3, S, S) uint8."""
         if self.textures == "sample_images":

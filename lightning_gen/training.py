@@ -122,7 +122,7 @@ def _train_in(
         run.rewind_metrics(read_checkpoint(checkpoint)["generative_model"]["iteration"])
     if parts.data.labelled_indices is not None:
         kept = run.keep_labelled(parts.data.labelled_indices.tolist(), write=process_rank() == 0)
-        parts.data.labelled_indices = torch.tensor(kept)
+        parts.data.labelled_indices = torch.tensor(kept, dtype=torch.int64)
     trainer = build_trainer(config, parts, run)
     if trainer.is_global_zero:
         run.write_config(config)

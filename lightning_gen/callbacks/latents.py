@@ -7,17 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from filelock import FileLock
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from lightning_gen.callbacks.kept_arrays import kept_array
 from lightning_gen.callbacks.schedule import batch_draws, training_loader
 from lightning_gen.data import ImageDataModule
 from lightning_gen.data.image_set import ImageSet
 from lightning_gen.errors import UserError, first_line
-from lightning_gen.files import atomic_path, canonical_json
+from lightning_gen.files import canonical_json
 from lightning_gen.images import to_float
 from lightning_gen.models import GenerativeModel
 from lightning_gen.models.capabilities import TrainsOnLatents
@@ -103,39 +102,17 @@ def load_moments(model: GenerativeModel, images: ImageSet, folder: Path, name: s
     identity = canonical_json({"images": images.digest, "first_stage": model.moments_digest, "version": 1})
     path = folder / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.npy"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            found = _read(path, len(images))
-            if found is None:
-                _write(path, model, images, block_size)
-                found = _read(path, len(images))
+        return kept_array(path, len(images), lambda: _moments(model, images, block_size))
     except OSError as error:
         raise UserError(
             f"cannot keep the first stage's latents in {folder} ({first_line(error)}): set paths.cache_dir to a folder "
             "with room, or callbacks.latents.num_images to fewer"
         ) from error
-    assert found is not None
-    return found
 
 
-def _write(path: Path, model: GenerativeModel, images: ImageSet, block_size: int) -> None:
+def _moments(model: GenerativeModel, images: ImageSet, block_size: int) -> Iterator[Tensor]:
     assert isinstance(model, TrainsOnLatents)
-    with model.evaluation(), atomic_path(path) as temporary, temporary.open("wb") as file:
+    with model.evaluation():
         for first in range(0, len(images), block_size):
             block = to_float(images.images[first : first + block_size].to(model.device))
-            moments = model.moments(block.contiguous()).cpu().contiguous().numpy()
-            if not first:
-                shape = (len(images), *moments.shape[1:])
-                header = {"descr": np.lib.format.dtype_to_descr(moments.dtype), "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-            file.write(moments.data)
-
-
-def _read(path: Path, number: int) -> Tensor | None:
-    """The file's contents, None without a whole file of so many."""
-    try:
-        # Private mapping: the pages are shared by all processes until somebody writes, and then not written back.
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):
-        return None
-    return torch.from_numpy(array) if len(array) == number else None
+            yield model.moments(block.contiguous())

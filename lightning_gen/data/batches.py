@@ -51,6 +51,36 @@ class PairBatch(NamedTuple):
         return self.labels_b
 
 
+class DomainBatch(NamedTuple):
+    """Images of two domains, unrelated, beside images of the labelled part of the second one.
+
+    Attributes:
+        images_a: (N, C, H, W) float32 in [-1, 1], of the source domain.
+        images_b: (N, C, H, W) float32 in [-1, 1], of the target domain.
+        labels_a: (N,) int64.
+        labels_b: (N,) int64, `UNLABELLED` but for images of the labelled part.
+        labelled_images: (M, C, H, W) float32 in [-1, 1], of the target domain.
+        labelled_labels: (M,) int64.
+    """
+
+    images_a: Tensor
+    images_b: Tensor
+    labels_a: Tensor
+    labels_b: Tensor
+    labelled_images: Tensor
+    labelled_labels: Tensor
+
+    @property
+    def images(self) -> Tensor:
+        """The images of the target domain."""
+        return self.images_b
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels of the target domain."""
+        return self.labels_b
+
+
 class SemiSupervisedBatch(NamedTuple):
     """Images of the whole training set, beside images of its labelled part.
 

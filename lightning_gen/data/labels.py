@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lightning_gen.data.batches import UNLABELLED
 from lightning_gen.errors import UserError
 from lightning_gen.seeds import make_rng
 
@@ -86,3 +87,10 @@ def labelled_subset(labels: Tensor, num_classes: int, per_class: int, seed: int)
         order = torch.randperm(len(members), generator=make_rng("labelled", seed, label))
         chosen.append(members[order[:per_class]])
     return torch.cat(chosen).sort().values
+
+
+def with_others_hidden(labels: Tensor, kept: Tensor) -> Tensor:
+    """Labels (N,) int64 that are `UNLABELLED` but at the indices ``kept`` (M,) int64."""
+    hidden = torch.full_like(labels, UNLABELLED)
+    hidden[kept] = labels[kept]
+    return hidden

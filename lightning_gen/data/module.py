@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from lightning_gen.data.augmentation import Augmentation
-from lightning_gen.data.batches import UNLABELLED, ImageBatch, PairBatch, SemiSupervisedBatch
+from lightning_gen.data.batches import DomainBatch, ImageBatch, PairBatch, SemiSupervisedBatch
 from lightning_gen.data.decoded_cache import decoded
 from lightning_gen.data.encoded_set import EncodedSet
 from lightning_gen.data.image_set import ImageSet, ImageSource
-from lightning_gen.data.labels import choose_classes, class_index, class_law, labelled_subset
+from lightning_gen.data.labels import choose_classes, class_index, class_law, labelled_subset, with_others_hidden
 from lightning_gen.data.loaders import Columns, InMemoryLoader, OrderedLoader, StreamingLoader, TrainingLoader
 from lightning_gen.data.plan import BatchPlan
 from lightning_gen.data.workers import default_workers
@@ -29,7 +29,7 @@ from lightning_gen.seeds import make_rng
 log = logging.getLogger(__name__)
 
 Residency = Literal["auto", "device", "memory", "stream"]
-Batch = ImageBatch | PairBatch | SemiSupervisedBatch
+Batch = ImageBatch | PairBatch | DomainBatch | SemiSupervisedBatch
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -244,9 +244,11 @@ class ImageDataModule(pl.LightningDataModule):
         if chosen is None:
             return [train]
         assert train.labels is not None
-        hidden = torch.full_like(train.labels, UNLABELLED)
-        hidden[chosen] = train.labels[chosen]
-        return [train.with_labels(hidden), train.subset(chosen)]
+        return [train.with_labels(with_others_hidden(train.labels, chosen)), train.subset(chosen)]
+
+    def batch_sizes(self) -> list[int]:
+        """How many images a batch draws from each of the `training_sources`, which may be fewer."""
+        return [self.batch_size, self.labelled_batch_size]
 
     def assemble(self, columns: Columns) -> Batch:
         """What a model gets, from float images of each of the `training_sources`, or of a split for evaluation."""
@@ -265,7 +267,7 @@ class ImageDataModule(pl.LightningDataModule):
             for name in self.training_splits:
                 self._splits[name] = self._decode_training_split(name)
         sources = self.training_sources()
-        sizes = [self.batch_size, self.labelled_batch_size][: len(sources)]
+        sizes = self.batch_sizes()[: len(sources)]
         plan = BatchPlan(list(map(len, sources)), sizes, seed=self.seed, rank=rank, world_size=world_size)
         if residency == "stream":
             pin_memory = device.type == "cuda"

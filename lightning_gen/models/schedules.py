@@ -126,3 +126,42 @@ class LinearWarmUp(LRScheduler):
         if self.total_iters is not None:
             share = min(share, max(0, self.total_iters - self.last_epoch) / self.total_iters)
         return [base * share for base in self.base_lrs]
+
+
+class FallingPower(LRScheduler):
+    """A learning rate that falls as a power of the share of training done (Ganin et al. 2016, section 5.2.2).
+
+    After the share p of ``total_iters`` iterations the rate is ``lr / (1 + alpha p) ** beta``; from there on it stays.
+
+    Args:
+        optimizer: any.
+        total_iters: iterations of the training.
+        alpha: see above.
+        beta: see above.
+        last_epoch: iterations so far, -1 before the first.
+
+    Raises:
+        ValueError: numbers out of range.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        total_iters: int,
+        alpha: float = 10.0,
+        beta: float = 0.75,
+        last_epoch: int = -1,
+    ) -> None:
+        if total_iters < 1 or alpha < 0 or beta < 0:
+            raise ValueError(
+                f"total_iters must be at least 1, not {total_iters} (trainer.max_steps), alpha and beta at least 0"
+            )
+        self.total_iters = total_iters
+        self.alpha = alpha
+        self.beta = beta
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """The rates of the parameter groups after ``last_epoch`` iterations."""
+        share = min(self.last_epoch / self.total_iters, 1.0)
+        return [base / (1 + self.alpha * share) ** self.beta for base in self.base_lrs]

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from lightning_gen.data.batches import PairBatch
+from lightning_gen.data.batches import DomainBatch, PairBatch
 from lightning_gen.errors import UserError
 from lightning_gen.losses.translation import Criterion, discriminator_loss
 from lightning_gen.models.base import GenerativeModel, ImageBatch
@@ -58,7 +58,7 @@ class TranslationModel(GenerativeModel):
         if input_shape is None:
             raise UserError(
                 f"{type(self).__name__} translates from one domain to another, and the data set has one: set "
-                "data=paired, data=unpaired, data=edges, data=colorize or data=inverted"
+                "data=paired, data=unpaired, data=edges, data=colorize, data=inverted or data=adaptation"
             )
         self.directions: Sequence[str] = tuple(self.translators)
         self.domain_shapes: Mapping[str, Shape] = {"A": input_shape, "B": image_shape}
@@ -180,5 +180,5 @@ class TwoWayTranslation(TranslationModel):
 
 def domains(batch: ImageBatch) -> tuple[Tensor, Tensor]:
     """Images of A and of B, each (N, C, H, W) in [-1, 1]."""
-    assert isinstance(batch, PairBatch)
+    assert isinstance(batch, PairBatch | DomainBatch)
     return batch.images_a, batch.images_b

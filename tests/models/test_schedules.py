@@ -134,3 +134,17 @@ def test_a_warm_up_without_iterations_is_refused() -> None:
     optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
     with pytest.raises(UserError, match="warmup_iters and total_iters must be at least 1"):
         build_schedule({"schedule": {"name": "LinearWarmUp", "warmup_iters": 0}}, optimizer)
+
+
+def test_the_falling_power_is_that_of_dann() -> None:
+    spec = {"name": "SGD", "lr": 0.01, "schedule": {"name": "FallingPower", "total_iters": 4}}
+    optimizer, schedule = build(spec)
+    rates = []
+    for _ in range(6):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    # 0.01 / (1 + 10 p)^0.75 at p = 0, 1/4, 1/2, 3/4 and 1: of 1, 3.5, 6, 8.5 and 11
+    assert rates == pytest.approx([0.01, 0.00390795, 0.00260847, 0.00200877, 0.00165560, 0.00165560], rel=1e-4)
+    with pytest.raises(UserError, match=r"total_iters must be at least 1, not 0 \(trainer\.max_steps\)"):
+        build({**spec, "schedule": {"name": "FallingPower", "total_iters": 0}})

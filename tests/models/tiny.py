@@ -67,9 +67,16 @@ GUIDED = ["model.conditional=true", "model.guidance_scale=2"]
 
 CLASSIFIER = ["model.classifier.base_channels=2", "model.classifier.hidden=8", "data.labelled_per_class=5"]
 ROUNDS = ["model.warmup_iterations=4"]
+ADAPTATION = ["data=adaptation", "data.domain=inverted", "data.image_size=16", "model.body.channels=[4,6]"]
 
 TINY: dict[str, list[str]] = {
     "acgan": WIDTHS,
+    "adda": [
+        *ADAPTATION,
+        "model.body.num_outputs=8",
+        "model.discriminator_hidden=[8]",
+        "model.source_iterations=2",
+    ],
     "autoencoder": [*CONV, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
     "autoencoder_mlp": [*HIDDEN, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
     "beta_vae": [*CONV, *FEW_SAMPLES],
@@ -81,12 +88,14 @@ TINY: dict[str, list[str]] = {
     "co_training": [*CLASSIFIER, *ROUNDS],
     "cyclegan": [*TRANSLATION, "data=inverted", "model.pool_size=8"],
     "cvae": [*HIDDEN, *FEW_SAMPLES],
+    "dann": [*ADAPTATION, "model.classifier_hidden=[8]", "model.domain_hidden=[8]"],
     "dcgan": WIDTHS,
     "dcgan_small": WIDTHS,
     "ddim": [*DENOISING, *GUIDED, "model.schedule.name=cosine", "model.target.name=v"],
     "ddpm": [*DENOISING, "model.weight.name=min_snr"],
     "denoising_autoencoder": [*HIDDEN, "model.latent_dim=4", "model.mixture={components:2,num_images:64}"],
     "discogan": [*WIDTHS, "data=inverted"],
+    "domain_classifier": [*ADAPTATION, "model.classifier_hidden=[8]"],
     "dragan": WIDTHS,
     "edm": DENOISING,
     "flow_matching": [*FLOW, "model.sampler.name=euler"],

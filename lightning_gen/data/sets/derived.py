@@ -19,6 +19,9 @@ from lightning_gen.errors import UserError
 from lightning_gen.images import grey, to_float, to_uint8
 from lightning_gen.registry import construct
 
+NEGATIVE = Canonical("negative", torch.neg)
+"""How negatives are shown to what knows the images."""
+
 
 class DerivedDataModule(ImageDataModule):
     """Two domains made of another data module's images; its splits, classes and cache are used.
@@ -102,26 +105,35 @@ class ColorizeDataModule(DerivedPairsDataModule):
         return grey(images)
 
 
-class InvertedDataModule(DerivedDataModule, UnpairedDataModule):
+class HalvesDataModule(DerivedDataModule, UnpairedDataModule):
+    """Unpaired domains of one set: every other image of a split is domain A; the rest, changed, is domain B."""
+
+    def __init__(self, data_dir: str, source: Mapping[str, Any], **options: Any) -> None:
+        super().__init__(data_dir, source, **options)
+        self.input_channels = self.image_channels
+        self.splits = UnpairedDataModule.splits
+
+    def half(self, split: str) -> ImageSet:
+        """The half of the source's split that is this domain, as the source has it, in memory."""
+        everything = self.source.reference_set(split.removesuffix("_a"))
+        return everything.subset(torch.arange(0 if split.endswith("_a") else 1, len(everything), 2))
+
+
+class InvertedDataModule(HalvesDataModule):
     """Image -> negative, unpaired: every other image of a split is domain A; the rest, inverted, is domain B."""
 
     def __init__(self, data_dir: str, source: Mapping[str, Any], **options: Any) -> None:
         super().__init__(data_dir, source, **options)
         self.name = f"inverted_{self.source.name}"
-        self.input_channels = self.image_channels
-        self.splits = UnpairedDataModule.splits
 
     def load(self, split: str) -> ImageSource:
         """The half of the source's split that is this domain, in memory."""
-        everything = self.source.reference_set(split.removesuffix("_a"))
-        if split.endswith("_a"):
-            return everything.subset(torch.arange(0, len(everything), 2))
-        half = everything.subset(torch.arange(1, len(everything), 2))
-        return ImageSet(255 - half.images, half.labels)
+        half = self.half(split)
+        return half if split.endswith("_a") else ImageSet(255 - half.images, half.labels)
 
     def canonical(self, domain: str) -> Canonical | None:
         """The images of domain B are inverted back."""
-        return Canonical("negative", torch.neg) if domain == "B" else None
+        return NEGATIVE if domain == "B" else None
 
 
 def edges(images: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from lightning_gen.data.augmentation import Augmentation
 from lightning_gen.data.batches import UNLABELLED, ImageBatch, PairBatch, SemiSupervisedBatch
 from lightning_gen.data.decoded_cache import decoded
 from lightning_gen.data.encoded_set import EncodedSet
+from lightning_gen.data.generated import GeneratedImages
 from lightning_gen.data.image_set import ImageSet, ImageSource
 from lightning_gen.data.labels import class_law, labelled_subset
 from lightning_gen.data.loaders import Columns, InMemoryLoader, OrderedLoader, StreamingLoader, TrainingLoader
@@ -54,6 +55,8 @@ class ImageDataModule(pl.LightningDataModule):
         dequantize: add uniform noise of one grey level to training images (see `lightning_gen.images.dequantize`).
         labelled_per_class: for semi-supervised training, images of each class that keep their label; None for all.
         labelled_batch_size: of the labelled images in a semi-supervised batch; None for ``batch_size``.
+        generated: options of `lightning_gen.data.generated.GeneratedImages`, which are trained on beside the real
+            images or in their place; None for none.
 
     Attributes:
         name: of the set, for records and file names.
@@ -84,6 +87,7 @@ class ImageDataModule(pl.LightningDataModule):
         dequantize: bool = False,
         labelled_per_class: int | None = None,
         labelled_batch_size: int | None = None,
+        generated: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if image_size < 1:
@@ -108,8 +112,10 @@ class ImageDataModule(pl.LightningDataModule):
         self.dequantize = dequantize
         self.labelled_per_class = labelled_per_class
         self.labelled_batch_size = labelled_batch_size or batch_size
+        self.generated = GeneratedImages(**generated or {})
         self._splits: dict[str, ImageSource] = {}
         self._labelled: Tensor | None = None
+        self._generated_set: ImageSet | None = None
         self._training_loader: TrainingLoader | None = None
 
     @abstractmethod
@@ -139,7 +145,7 @@ class ImageDataModule(pl.LightningDataModule):
     def repeats_images(self) -> bool:
         """Whether a training image is one image of the split ``train``, and the same in every epoch, to the bit."""
         changed = self.augmentation.changes_images or self.dequantize or self.stored_shape != self.image_shape
-        return not changed and not _draws_anew(self.split("train"))
+        return not changed and self.generated.path is None and not _draws_anew(self.split("train"))
 
     @property
     def label_law(self) -> list[float] | None:
@@ -160,6 +166,17 @@ class ImageDataModule(pl.LightningDataModule):
     @labelled_indices.setter
     def labelled_indices(self, indices: Tensor) -> None:
         self._labelled = indices
+
+    @property
+    def generated_set(self) -> ImageSet | None:
+        """The generated images that are trained on, with their classes as labels; None without any.
+
+        Raises:
+            UserError: see `lightning_gen.data.generated.GeneratedImages.load`.
+        """
+        if self._generated_set is None and self.generated.path is not None:
+            self._generated_set = self.generated.load(self.stored_shape, self.class_names, self.cache_dir, self.seed)
+        return self._generated_set
 
     def split(self, name: str) -> ImageSource:
         """The images of ``val``, a part of the loaded training images, or of one of ``splits``, read once.
@@ -186,6 +203,17 @@ class ImageDataModule(pl.LightningDataModule):
         if len(train) < self.batch_size:
             raise UserError(f"{self.name} has {len(train)} training images, less than data.batch_size")
         _ = self.labelled_indices
+        generated = self.generated_set
+        if generated is not None and self.generated.only:
+            if self.labelled_per_class is not None:
+                raise UserError(
+                    "data.generated.only=true trains on no real image: unset data.labelled_per_class, or set "
+                    "data.generated.only=false"
+                )
+            if len(generated) < self.batch_size:
+                raise UserError(
+                    f"data.generated.path={self.generated.path} has {len(generated)} images, less than data.batch_size"
+                )
 
     def reference_set(self, split: str, number: int | None = None) -> ImageSet:
         """The images that samples are scored against: in order, never shuffled, augmented or padded.
@@ -209,15 +237,19 @@ class ImageDataModule(pl.LightningDataModule):
         return decoded(source, self.cache_dir / "decoded", f"{self.name}-{split}", self.workers())
 
     def training_sources(self) -> list[ImageSource]:
-        """The sets that a training batch draws from; the first has the images that a model learns to make."""
+        """The sets that a training batch draws from; the first has the images that a model learns to make.
+
+        Generated images come after the real ones, with their labels, in each.
+        """
         train = self.split("train")
         chosen = self.labelled_indices
         if chosen is None:
-            return [train]
+            return [self.generated.beside(train, self.generated_set)]
         assert train.labels is not None
         hidden = torch.full_like(train.labels, UNLABELLED)
         hidden[chosen] = train.labels[chosen]
-        return [train.with_labels(hidden), train.subset(chosen)]
+        sources = (train.with_labels(hidden), train.subset(chosen))
+        return [self.generated.beside(source, self.generated_set) for source in sources]
 
     def assemble(self, columns: Columns) -> Batch:
         """What a model gets, from float images of each of the `training_sources`, or of a split for evaluation."""
@@ -231,7 +263,9 @@ class ImageDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainingLoader:
         """Shuffled batches of this rank."""
         rank, world_size, device = self._place()
-        residency = self._choose_residency(self.training_sources(), device)
+        residency = self._choose_residency([self.split(name) for name in self.training_splits], device)
+        if residency == "stream" and self.generated.path is not None:
+            raise UserError("data.generated is trained on from memory: set data.residency=memory")
         if residency != "stream":
             for name in self.training_splits:
                 self._splits[name] = self._decode_training_split(name)

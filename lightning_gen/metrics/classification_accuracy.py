@@ -15,6 +15,9 @@ from lightning_gen.metrics.labelled_pixels import GRID, LabelledPixels
 from lightning_gen.metrics.reference import Reference
 from lightning_gen.metrics.shared import PixelReservoir
 
+PENALTY = 10.0
+"""C of the support vector machine."""
+
 
 @score_metrics.register("classification_accuracy_score")
 class ClassificationAccuracyScore(ScoreMetric):
@@ -33,10 +36,6 @@ class ClassificationAccuracyScore(ScoreMetric):
         num_samples: samples that will be drawn, of which the first ``max_features`` are trained on.
         reference: must have ``labelled_pixels``.
         pixels: of the samples.
-        penalty: C of the support vector machine.
-
-    Raises:
-        UserError: a penalty that is not above 0.
     """
 
     reference_parts = ("labelled_pixels",)
@@ -51,16 +50,12 @@ class ClassificationAccuracyScore(ScoreMetric):
         num_samples: int,
         reference: Reference | None,
         pixels: PixelReservoir,
-        penalty: float = 10.0,
     ) -> None:
         super().__init__(extractor, num_samples, reference)
-        if not penalty > 0:
-            raise UserError(f"metrics.metrics: classification_accuracy_score.penalty must be above 0, not {penalty}")
         assert reference is not None
         assert reference.labelled_pixels is not None
         self.real = reference.labelled_pixels
         self.pixels = pixels
-        self.penalty = penalty
 
     @classmethod
     def check(cls, plan: ScoringPlan) -> None:
@@ -77,19 +72,19 @@ class ClassificationAccuracyScore(ScoreMetric):
 
     def compute(self) -> ScoreValue:
         """The share over the real images, by a classifier of the samples of all processes."""
-        share = fitted_accuracy(self.pixels.compute(), self.real, self.penalty)
+        share = fitted_accuracy(self.pixels.compute(), self.real)
         return ScoreValue(share, math.sqrt(share * (1 - share) / len(self.real.labels)))
 
     def settings(self) -> dict[str, Any]:
         """The classifier, what it sees, and the bound on samples and real images."""
         return {
-            "classifier": {"name": "svm", "kernel": "rbf", "gamma": "scale", "penalty": self.penalty},
+            "classifier": {"name": "svm", "kernel": "rbf", "gamma": "scale", "penalty": PENALTY},
             "pixels": {"grid": GRID, "filter": "average"},
             "max_features": self.pixels.max_samples,
         }
 
 
-def fitted_accuracy(training: LabelledPixels, test: LabelledPixels, penalty: float) -> float:
+def fitted_accuracy(training: LabelledPixels, test: LabelledPixels) -> float:
     """Share of test images that a support vector machine fitted to training images classifies rightly.
 
     Its kernel is ``exp(-g |x - y|^2)`` with g one over D times the variance of all training pixels. Where the training
@@ -98,11 +93,10 @@ def fitted_accuracy(training: LabelledPixels, test: LabelledPixels, penalty: flo
     Args:
         training: at least one image.
         test: at least one image.
-        penalty: C > 0.
     """
     pixels, labels = training.pixels.cpu().numpy(), training.labels.cpu().numpy()
     truth = test.labels.cpu().numpy()
     if len(np.unique(labels)) == 1 or not pixels.var():
         return float((truth == np.bincount(labels).argmax()).mean())
-    classifier = SVC(C=penalty, kernel="rbf", gamma="scale").fit(pixels, labels)
+    classifier = SVC(C=PENALTY, kernel="rbf", gamma="scale").fit(pixels, labels)
     return float((classifier.predict(test.pixels.cpu().numpy()) == truth).mean())

@@ -18,6 +18,7 @@ from lightning_gen.commands import (
     codes,
     diffusion,
     extractors,
+    label_board,
     scores,
     studies,
     sweeps,
@@ -53,6 +54,7 @@ app = typer.Typer(
 app.add_typer(scores.app)
 app.add_typer(translation.app)
 app.add_typer(boards.app)
+app.add_typer(label_board.app)
 app.add_typer(averages.app)
 app.add_typer(studies.app)
 app.add_typer(sweeps.app)
@@ -224,7 +226,7 @@ def _save_labelled(output: Path, blocks: list[Tensor], labels: list[Tensor] | No
     else:
         assert classes is not None
         names = load_data(trained).class_names
-        write(output / "samples", lambda path: write_class_folders(path.parent, images, classes, names))
+        write(output, lambda path: write_class_folders(path, images, classes, names))
 
 
 def _grid(blocks: list[Tensor], make_grid: Callable[[Tensor], Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ import typer
 
 from lightning_gen.commands.shared import RUNS, Force, Json, check_free, name_filter, say, write
 from lightning_gen.errors import UserError
-from lightning_gen.files import write_text
+from lightning_gen.files import write_bytes, write_text
 
 app = typer.Typer()
 
@@ -66,7 +66,7 @@ def labels(
         picture = draw_label_board(boards[0])
         if picture is None:
             raise UserError("--plot needs errors at a number of labels, and all runs there were given every label")
-        write(plot, lambda path: path.write_bytes(picture) and None)
+        write(plot, lambda path: write_bytes(path, picture))
     if html is not None:
         page = label_page(boards, title)
         write(html, lambda path: write_text(path, page))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -124,6 +125,8 @@ def few_labels(arguments: Arguments) -> list[str]:
         for name, runs in found.items()
         if runs
     ]
+    if not rows:
+        return []
     everything = [record for runs in found.values() for record in runs.values()]
     built = source_seconds([METHODS[name] for name, runs in found.items() if runs], arguments.output_dir)
     return [
@@ -148,9 +151,9 @@ def few_labels_curves(arguments: Arguments) -> list[str]:
             continue
         cells = [mean_and_spread(errors.get(number, []), 2, "%") for number in CURVE_LABELS]
         rows.append(f"| {METHODS[name].title} | {' | '.join(cells)} |")
-        means = {number: sum(values) / len(values) for number, values in errors.items()}
-        spreads = [_spread(values) for values in errors.values()]
-        curves.append(Curve(METHODS[name].title, [(float(number), mean) for number, mean in means.items()], spreads))
+        points = [(float(number), statistics.mean(values)) for number, values in errors.items()]
+        spreads = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in errors.values()]
+        curves.append(Curve(METHODS[name].title, points, spreads))
     if not curves:
         return []
     picture = IMAGES / "few_labels.png"
@@ -164,11 +167,6 @@ def few_labels_curves(arguments: Arguments) -> list[str]:
         "",
         f"![test error by number of labels](images/{picture.name})",
     ]
-
-
-def _spread(values: Sequence[float]) -> float:
-    mean = sum(values) / len(values)
-    return (sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)) ** 0.5
 
 
 def few_labels_transfer(arguments: Arguments) -> list[str]:
@@ -284,7 +282,7 @@ def few_labels_generators(arguments: Arguments) -> list[str]:
         *rows,
         "",
         f"Seeds {', '.join(map(str, seeds))}; 1,437 samples, as many as training images. The first two columns are of the "
-        "samples ([scoring.md](../docs/scoring.md)), the errors those of `experiment=classifier_digits` on 360 test "
+        "samples ([scoring.md](scoring.md#scores)), the errors those of `experiment=classifier_digits` on 360 test "
         "images. M2 was given 100 labels, those of the last column; the other generators were given all."
         + (f" {machine(found)}." if found else ""),
     ]

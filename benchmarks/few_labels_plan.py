@@ -1,4 +1,4 @@
-"""Which runs are behind the sections on few labels of docs/results.md: their experiments, and what is changed in them."""
+"""Which runs are behind the sections on few labels of docs/results.md: experiments, and what is changed in them."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ CURVE_LABELS = (10, 50, 100, 1000)
 
 SOURCES = (
     "(a) Kingma et al. 2014, [Semi-supervised learning with deep generative models](https://arxiv.org/abs/1406.5298), "
-    "table 1. (b) Lee 2013, Pseudo-label, ICML workshop on challenges in representation learning, table 1. (c) Salimans "
-    "et al. 2016, [Improved techniques for training GANs](https://arxiv.org/abs/1606.03498), table 1."
+    "table 1. (b) Lee 2013, Pseudo-label, ICML workshop on challenges in representation learning, table 1. (c) "
+    "Salimans et al. 2016, [Improved techniques for training GANs](https://arxiv.org/abs/1606.03498), table 1."
 )
 
 FIRST_FIVE = Runs(

@@ -49,7 +49,9 @@ Arguments = argparse.Namespace
 Records = dict[int, dict[str, Any]]
 
 
-def records(runs: Runs, seeds: Sequence[int], output_dir: Path, name: Callable[[int], str] = "seed{}".format) -> Records:
+def records(
+    runs: Runs, seeds: Sequence[int], output_dir: Path, name: Callable[[int], str] = "seed{}".format
+) -> Records:
     """Records of the completed runs, by seed; ``name`` makes a run's name of its seed."""
     found = {}
     for seed in seeds:
@@ -77,9 +79,7 @@ def train_sources(all_runs: Iterable[Runs], arguments: Arguments) -> None:
 def train(wanted: Iterable[tuple[Runs, str, int, Sequence[str]]], arguments: Arguments) -> None:
     """Runs (method, run name, seed, further overrides)."""
     place = f"paths.data_dir={arguments.data_dir.resolve()}"
-    commands = [
-        runs.command(name, seed, arguments.output_dir, place, *more) for runs, name, seed, more in wanted
-    ]
+    commands = [runs.command(name, seed, arguments.output_dir, place, *more) for runs, name, seed, more in wanted]
     run_experiments(commands, arguments.output_dir, arguments.jobs)
 
 
@@ -276,12 +276,12 @@ def few_labels_generators(arguments: Arguments) -> list[str]:
     if not rows:
         return []
     return [
-        "| training images | label accuracy | classification accuracy score | test error, generated alone | test error, "
-        "with 100 real |",
+        "| training images | label accuracy | classification accuracy score | error, generated alone | "
+        "error, with 100 real |",
         "| --- |" + " --- |" * 4,
         *rows,
         "",
-        f"Seeds {', '.join(map(str, seeds))}; 1,437 samples, as many as training images. The first two columns are of the "
+        f"Seeds {', '.join(map(str, seeds))}; 1,437 samples, as many as training images. Two columns are of the "
         "samples ([scoring.md](scoring.md#scores)), the errors those of `experiment=classifier_digits` on 360 test "
         "images. M2 was given 100 labels, those of the last column; the other generators were given all."
         + (f" {machine(found)}." if found else ""),

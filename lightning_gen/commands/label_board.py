@@ -47,7 +47,7 @@ def labels(
     from lightning_gen.tracking.selection import Selection
 
     if plot is not None and plot.suffix.lower() != ".png":
-        raise UserError(f"--plot must be a .png file, not {plot}")
+        raise UserError(f"--plot must be a PNG file, not {plot}")
     for file in (html, plot):
         if file is not None:
             check_free(file, force)

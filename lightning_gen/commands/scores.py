@@ -87,7 +87,9 @@ def evaluate(
         raise UserError("--real scores are not the run's: leave --record out")
     record_file = open_run(target)[0].record_file if record else None
     known = read_record(record_file) if record_file else {}
-    job = ScoringJob(target, against, overrides or [], _names(metrics), num_samples, extractor, weights, device, real=real)
+    job = ScoringJob(
+        target, against, overrides or [], _names(metrics), num_samples, extractor, weights, device, real=real
+    )
     results: list[dict[str, Any]] = []
     for each_steps, each_scale in product(_several(steps, int, "--steps"), _several(guidance_scale, float, SCALE)):
         scores = _score(replace(job, sampling=Sampling(sampler, each_steps, each_scale)), nproc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -126,7 +126,8 @@ def _board(number: int, board: Board, special: Sequence[str]) -> str:
         f'aria-labelledby="title-{number}"><div class="head"><h2 id="title-{number}">{escape(board.score)}</h2>'
         f'<span class="direction">{arrow}</span><span class="facts">{escape("".join(facts))}</span>{tags}'
         f'{protocol_button(number, board.protocol, board.protocol_hash)}</div><div class="columns">'
-        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="title-{number}"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
+        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="title-{number}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>"
         f'<figure class="curves" id="curves-{number}"></figure></div></section>'
     )
 

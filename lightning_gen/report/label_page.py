@@ -66,7 +66,9 @@ def _board(number: int, board: LabelBoard) -> str:
     figure = ""
     if picture is not None:
         uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
-        figure = f'<figure class="label-curves"><img src="{uri}" alt="errors of the table by number of labels"></figure>'
+        figure = (
+            f'<figure class="label-curves"><img src="{uri}" alt="errors of the table by number of labels"></figure>'
+        )
     return (
         f'<section class="board" id="board-{number}" data-score="{escape(board.score)}" '
         f'aria-labelledby="title-{number}"><div class="head"><h2 id="title-{number}">{escape(board.score)} by number '
@@ -81,7 +83,9 @@ def _board(number: int, board: LabelBoard) -> str:
 def _row(row: Row, columns: Sequence[str], several: bool) -> str:
     data = f'<td class="data" data-value="{escape(row.data)}">{escape(row.data)}</td>' if several else ""
     cells = "".join(_cell(row.cells.get(column)) for column in columns)
-    return f'<tr><th scope="row" class="name" data-value="{escape(row.name)}">{_name(row, columns)}</th>{data}{cells}</tr>'
+    return (
+        f'<tr><th scope="row" class="name" data-value="{escape(row.name)}">{_name(row, columns)}</th>{data}{cells}</tr>'
+    )
 
 
 def _name(row: Row, columns: Sequence[str]) -> str:
@@ -103,6 +107,5 @@ def _cell(cell: Cell | None) -> str:
         return '<td class="value" data-value=""></td>'
     spread = "" if cell.spread is None else f"± {cell.spread:.2f}"
     star = '<b class="tie" title="runs of several settings">*</b>' if cell.settings > 1 else ""
-    return (
-        f'<td class="value" data-value="{cell.value}"><b>{cell.value:.2f}</b>{star}<span class="pm">{spread}</span></td>'
-    )
+    shown = f'<b>{cell.value:.2f}</b>{star}<span class="pm">{spread}</span>'
+    return f'<td class="value" data-value="{cell.value}">{shown}</td>'

@@ -127,9 +127,7 @@ def build_label_boards(found: Iterable[FoundRun], split: str = "test") -> list[L
             key = config_digest(shared)
             boards.setdefault(key, LabelBoard(score["name"], key, shared))
             generated = _part(protocol, "generated").get("number", 0)
-            row = members.setdefault(key, {}).setdefault(
-                (run.record["experiment"], run.record["model"], generated), {}
-            )
+            row = members.setdefault(key, {}).setdefault((run.record["experiment"], run.record["model"], generated), {})
             row.setdefault(_column(protocol), []).append((run, _label_run(run, score)))
     for key, board in boards.items():
         rows = members[key]

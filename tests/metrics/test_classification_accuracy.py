@@ -105,7 +105,9 @@ def test_a_perfect_generator_gets_what_training_on_real_images_gives(tmp_path: P
     by_chance = score(tmp_path, train.with_labels(train.labels[order]), test)
     assert by_chance.value < 0.25
     few = score(tmp_path, train, test, limit=300)
-    assert few.value == pytest.approx(score(tmp_path, train.first(300), test.subset(torch.arange(300) * 360 // 300)).value)
+    assert few.value == pytest.approx(
+        score(tmp_path, train.first(300), test.subset(torch.arange(300) * 360 // 300)).value
+    )
     assert few.protocol["metric"]["max_features"] == 300
 
 

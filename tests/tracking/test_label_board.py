@@ -148,7 +148,7 @@ def test_the_command_draws_one_table(folder: Path, tmp_path: Path) -> None:
     assert Image.open(io.BytesIO(target.read_bytes())).size[0] > 500
     with pytest.raises(UserError, match="--force"):
         run(folder, "--plot", target)
-    with pytest.raises(UserError, match="must be a .png file"):
+    with pytest.raises(UserError, match="must be a PNG file"):
         run(folder, "--plot", tmp_path / "labels.pdf")
     with pytest.raises(UserError, match="there are 0"):
         run(folder, "--plot", tmp_path / "none.png", "--split", "val")

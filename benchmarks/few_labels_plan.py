@@ -66,6 +66,7 @@ METHODS = {
     "gaussian_mixture": Runs(
         "Gaussian mixture on a VAE's codes",
         "gaussian_mixture_mnist",
+        overrides=("model.pca=null",),
         sources={"model.source.run": VAE},
         published="11.82 ± 0.25 by a transductive SVM on them (a)",
     ),
@@ -74,7 +75,12 @@ METHODS = {
     ),
     "co_training": Runs("co-training", "co_training_mnist"),
     "svm_features": Runs(
-        "SVM on a DCGAN's features", "svm_features_mnist", sources={"model.source.run": GAN}, least_per_class=2
+        "SVM on a DCGAN's features",
+        "svm_features_mnist",
+        # as the DCGAN was trained
+        overrides=("data.image_size=32",),
+        sources={"model.source.run": GAN},
+        least_per_class=2,
     ),
     "m2": Runs("M2", "m2_mnist", published="11.97 ± 1.71, 3.33 ± 0.14 on a VAE's codes (a)"),
     "sgan": Runs("SGAN", "sgan_mnist", published="0.93 ± 0.065 (c)"),
@@ -98,13 +104,14 @@ FIRST_FIVE = Runs(
 )
 MODES = {"scratch": "from scratch", "freeze": "body frozen", "finetune": "body tuned further"}
 TRANSFER_PER_CLASS = 5
+ALL_DIGITS = ("data.classes=null", "data.labelled_batch_size=50")
 
 
 def transfers() -> dict[str, list[Runs]]:
     """Body and task -> the runs of every mode."""
     tasks: dict[str, tuple[Runs, tuple[str, ...]]] = {
-        "all digits, a VAE's encoder": (VAE, ()),
-        "all digits, a DCGAN's discriminator": (GAN, ()),
+        "all digits, a VAE's encoder": (VAE, ALL_DIGITS),
+        "all digits, a DCGAN's discriminator": (GAN, (*ALL_DIGITS, "data.image_size=32")),
         "5 to 9, a classifier of 0 to 4": (FIRST_FIVE, ("data.classes=[5,6,7,8,9]",)),
     }
     return {
@@ -122,13 +129,21 @@ def transfers() -> dict[str, list[Runs]]:
     }
 
 
-TRANSLATOR = Runs("CycleGAN", "cyclegan_textured_mnist")
+TRANSLATOR = Runs("CycleGAN", "cyclegan_adaptation_mnist")
+SIZE = ("data.image_size=32",)
+"""Of all domains' images, as the CycleGAN's have to be."""
+
 DOMAINS = (
-    Runs("source alone", "source_only_mnist"),
-    Runs("DANN", "dann_mnist"),
-    Runs("ADDA", "adda_mnist"),
-    Runs("source translated by CycleGAN", "translated_mnist", sources={"data.translator": TRANSLATOR}),
-    Runs("target with its labels", "target_supervised_mnist"),
+    Runs("source alone", "source_only_mnist", overrides=SIZE),
+    Runs("DANN", "dann_mnist", overrides=SIZE),
+    Runs("ADDA", "adda_mnist", overrides=SIZE),
+    Runs(
+        "source translated by CycleGAN",
+        "translated_source_mnist",
+        overrides=SIZE,
+        sources={"callbacks.translated_source.translator": TRANSLATOR},
+    ),
+    Runs("target with its labels", "target_supervised_mnist", overrides=SIZE),
 )
 """From MNIST, with labels, to textured MNIST, without."""
 

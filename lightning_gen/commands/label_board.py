@@ -38,7 +38,7 @@ def labels(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Compare classifiers by their errors at each number of labels; only errors of one protocol share a table."""
+    """Compare classifiers by their errors at each number of labels; only errors on the same images share a table."""
     from rich.console import Console
 
     from lightning_gen.report.label_page import draw_label_board, label_page

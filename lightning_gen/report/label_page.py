@@ -15,8 +15,8 @@ NOTES = """<details class="notes"><summary>How to read this page</summary>
 <p>A row is a method, by the name of its experiment; a column is the number of real training images that kept their
 label. A cell is the mean error in percent over seeds ± their sample standard deviation. A seed draws the labels as well
 as the weights, so the deviation is of both.</p>
-<p>Only errors of one protocol share a table: the same images, and averaged or raw weights. The images that keep their
-label, their number and generated images are what may differ. A star marks a cell whose runs are of several
+<p>Only errors on the same images share a table. What belongs to a method may differ: the images that keep their label
+and their number, generated images, and whether weights are averaged. A star marks a cell whose runs are of several
 settings.</p></details>"""
 
 
@@ -30,7 +30,7 @@ def label_page(boards: Sequence[LabelBoard], title: str) -> str:
     runs = {run.run for board in boards for row in board.rows for cell in row.cells.values() for run in cell.runs}
     header = (
         f'<header><h1>{escape(title)}</h1><p class="lead">{len(runs):,} run{"" if len(runs) == 1 else "s"} · '
-        "only errors of one protocol share a table</p></header>"
+        "only errors on the same images share a table</p></header>"
     )
     sections = "\n".join(_board(number, board) for number, board in enumerate(boards))
     body = f'<div class="page">{header}<main>{sections}{NOTES}</main></div>'

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,6 +23,12 @@ ALL = "all"
 """The column of runs that were given every label."""
 
 METRIC = "classification_error"
+
+OF_THE_METHOD = ("labels", "generated", "weights")
+"""Parts of an error's protocol that tell methods apart and do not keep them from one table."""
+
+Key = tuple[str, str, int, str]
+"""Experiment, model, number of generated images and weights of a row."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +78,13 @@ class Row:
     """One method.
 
     Attributes:
-        name: the experiment, and how many generated images it was trained on too.
+        name: the experiment, how many generated images it was trained on too, and which of its weights classify where
+            there are rows of both.
         experiment: the experiment.
         model: name of the model's config.
         data: name of the data set.
         generated: number of generated images among the training images; 0 for none.
+        weights: that classify: ``ema``, averaged, or ``raw``.
         cells: by column, as `LabelBoard.columns` names them.
     """
 
@@ -85,12 +93,14 @@ class Row:
     model: str
     data: str
     generated: int
+    weights: str
     cells: dict[str, Cell] = field(default_factory=dict)
 
 
 @dataclass
 class LabelBoard:
-    """The methods whose errors are of one protocol but for the labels.
+    """The methods whose errors are of one protocol but for what belongs to the method: its labels, its generated images,
+    and whether its weights are averaged.
 
     Attributes:
         score: ``test_error`` or ``val_error``.
@@ -108,14 +118,14 @@ class LabelBoard:
 
 
 def build_label_boards(found: Iterable[FoundRun], split: str = "test") -> list[LabelBoard]:
-    """One board for every protocol of the completed runs' errors on a split; labels and generated images may differ.
+    """One board for every set of images that completed runs were tested on; protocols differ in `OF_THE_METHOD` alone.
 
     Args:
         found: the runs.
         split: whose errors they are.
     """
     boards: dict[str, LabelBoard] = {}
-    members: dict[str, dict[tuple[str, str, int], dict[str, list[tuple[FoundRun, LabelRun]]]]] = {}
+    members: dict[str, dict[Key, dict[str, list[tuple[FoundRun, LabelRun]]]]] = {}
     for run in found:
         if run.record["status"] != "completed":
             continue
@@ -123,16 +133,15 @@ def build_label_boards(found: Iterable[FoundRun], split: str = "test") -> list[L
             protocol = score["protocol"]
             if score["name"] != f"{split}_error" or _part(protocol, "metric").get("name") != METRIC:
                 continue
-            shared = {key: value for key, value in protocol.items() if key not in ("labels", "generated")}
+            shared = {key: value for key, value in protocol.items() if key not in OF_THE_METHOD}
             key = config_digest(shared)
             boards.setdefault(key, LabelBoard(score["name"], key, shared))
-            generated = _part(protocol, "generated").get("number", 0)
-            row = members.setdefault(key, {}).setdefault((run.record["experiment"], run.record["model"], generated), {})
+            row = members.setdefault(key, {}).setdefault(_key(run, protocol), {})
             row.setdefault(_column(protocol), []).append((run, _label_run(run, score)))
     for key, board in boards.items():
         rows = members[key]
         board.columns = sorted({column for cells in rows.values() for column in cells}, key=_order)
-        board.rows = [_row(name, cells) for name, cells in rows.items()]
+        board.rows = [_row(name, cells, rows.keys()) for name, cells in rows.items()]
         board.rows.sort(key=lambda row: _rank(row, board.columns))
     return sorted(boards.values(), key=lambda board: (board.rows[0].data, board.protocol_hash))
 
@@ -150,8 +159,7 @@ def describe_label_board(board: LabelBoard) -> str:
     reference = _part(board.protocol, "reference")
     size = reference.get("size")
     number = f"{size:,} " if isinstance(size, int) else ""
-    weights = "averaged" if board.protocol.get("weights") == "ema" else "raw"
-    return f"percent of {number}{reference.get('dataset')} {reference.get('split')} images, by {weights} weights"
+    return f"percent of {number}{reference.get('dataset')} {reference.get('split')} images"
 
 
 def to_label_table(board: LabelBoard) -> Table:
@@ -216,11 +224,19 @@ def _label_run(found: FoundRun, score: Mapping[str, Any]) -> LabelRun:
     )
 
 
-def _row(name: tuple[str, str, int], cells: Mapping[str, Sequence[tuple[FoundRun, LabelRun]]]) -> Row:
-    experiment, model, generated = name
-    shown = experiment + (f" + {generated:,} generated" if generated else "")
+def _key(found: FoundRun, protocol: Mapping[str, Any]) -> Key:
+    generated = _part(protocol, "generated").get("number", 0)
+    return found.record["experiment"], found.record["model"], generated, str(protocol.get("weights"))
+
+
+def _row(key: Key, cells: Mapping[str, Sequence[tuple[FoundRun, LabelRun]]], keys: Collection[Key]) -> Row:
+    experiment, model, generated, weights = key
+    name = experiment + (f" + {generated:,} generated" if generated else "")
+    if sum(other[:3] == key[:3] for other in keys) > 1:
+        name += f", {'averaged' if weights == 'ema' else weights} weights"
     data = next(iter(cells.values()))[0][0].record["data"]
-    return Row(shown, experiment, model, data, generated, {column: _cell(runs) for column, runs in cells.items()})
+    shown = {column: _cell(runs) for column, runs in cells.items()}
+    return Row(name, experiment, model, data, generated, weights, shown)
 
 
 def _cell(members: Sequence[tuple[FoundRun, LabelRun]]) -> Cell:

@@ -69,11 +69,12 @@ def test_a_row_has_the_mean_over_seeds_at_every_number_of_labels() -> None:
     assert "labels" not in board.protocol
 
 
-def test_only_errors_of_one_protocol_share_a_table() -> None:
+def test_only_errors_on_the_same_images_share_a_table() -> None:
     other = {"dataset": "mnist", "split": "test", "size": 10_000, "digest": "other images"}
     runs = found(
         error("one", 0, 100, 9.0),
         error("two", 0, 100, 8.0, protocol={"weights": "raw"}),
+        error("eight", 0, 100, 8.0, protocol={"scoring_version": 2}),
         error("three", 0, 100, 7.0, protocol={"reference": other}),
         error("four", 0, 100, 6.0),
         error("five", 0, 100, 5.0, split="val"),
@@ -82,9 +83,18 @@ def test_only_errors_of_one_protocol_share_a_table() -> None:
         record("other", 2.0),
     )
     names = sorted(sorted(row.name for row in board.rows) for board in build_label_boards(runs))
-    assert names == [["four", "one"], ["three"], ["two"]]
+    assert names == [["eight"], ["four", "one", "two"], ["three"]], "averaged weights belong to the method"
     (board,) = build_label_boards(runs, "val")
     assert (board.score, [row.name for row in board.rows]) == ("val_error", ["five"])
+
+
+def test_averaged_and_raw_weights_of_one_experiment_are_two_rows() -> None:
+    raw = {"weights": "raw"}
+    (board,) = build_label_boards(
+        found(error("a", 0, 100, 9.0), error("a", 1, 100, 7.0, protocol=raw), error("b", 0, 100, 8.0, protocol=raw))
+    )
+    assert [row.name for row in board.rows] == ["a, raw weights", "b", "a, averaged weights"]
+    assert [row.weights for row in board.rows] == ["raw", "raw", "ema"]
 
 
 def test_a_seed_counts_once_and_a_cell_of_several_settings_says_so() -> None:

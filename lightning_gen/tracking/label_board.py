@@ -118,7 +118,7 @@ class LabelBoard:
 
 
 def build_label_boards(found: Iterable[FoundRun], split: str = "test") -> list[LabelBoard]:
-    """One board for every set of images that completed runs were tested on; protocols differ in `OF_THE_METHOD` alone.
+    """One board for every set of images that completed runs were tested on; they may differ in `OF_THE_METHOD` alone.
 
     Args:
         found: the runs.

@@ -99,7 +99,7 @@ class Row:
 
 @dataclass
 class LabelBoard:
-    """The methods whose errors are of one protocol but for what belongs to the method: its labels, its generated images,
+    """The methods whose errors are of one protocol but for what belongs to a method: its labels, its generated images,
     and whether its weights are averaged.
 
     Attributes:

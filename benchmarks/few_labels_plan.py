@@ -43,7 +43,7 @@ class Runs:
 
 
 SOURCE_SEED = 0
-"""Of the runs that others build on. They see no label, so no draw of labels is theirs."""
+"""Of the runs that others build on, which see no label or, as `FIRST_FIVE`, all of other classes: none is drawn."""
 
 
 def source_name() -> str:

@@ -18,6 +18,7 @@ from lightning_gen.commands import (
     codes,
     diffusion,
     extractors,
+    label_board,
     scores,
     studies,
     sweeps,
@@ -41,6 +42,8 @@ from lightning_gen.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from lightning_gen.evaluation import Trained
+
 app = typer.Typer(
     help="Sample from, score and compare the generative models that you trained.",
     no_args_is_help=True,
@@ -51,6 +54,7 @@ app = typer.Typer(
 app.add_typer(scores.app)
 app.add_typer(translation.app)
 app.add_typer(boards.app)
+app.add_typer(label_board.app)
 app.add_typer(averages.app)
 app.add_typer(studies.app)
 app.add_typer(sweeps.app)
@@ -83,9 +87,13 @@ def train(context: typer.Context) -> None:
 def sample(
     run: RunOrCheckpoint,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A PNG file for a grid, or a folder for one PNG each.")
+        Path,
+        typer.Option("--output", "-o", help="A PNG file for a grid, a folder for one PNG each, or an .npz file."),
     ],
     num_samples: Annotated[int, typer.Option("--num-samples", "-n", min=1)] = 64,
+    labelled: Annotated[
+        bool, typer.Option("--labelled", help="Samples of classes with their labels, to train on: data.generated.path.")
+    ] = False,
     sampler: SamplerName = None,
     steps: Annotated[int | None, typer.Option(help="Of the sampler.")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="Of a diffusion model with labels, 1 for none.")] = None,
@@ -95,23 +103,39 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Draw samples from a run or checkpoint."""
-    from lightning_gen.evaluation import Sampling, draw_samples, load_trained
+    from lightning_gen.evaluation import Sampling, draw_labelled, draw_samples, load_trained
     from lightning_gen.images import display_scale, make_grid, save_png, to_uint8
 
-    model = load_trained(run, device=device).model
+    suffix = output.suffix.lower()
+    if labelled and suffix == ".png":
+        raise UserError("--labelled needs a folder or an .npz file as --output: a grid holds no labels")
+    check_free(output if suffix in (".png", ".npz") or labelled else output / "000000.png", force)
+    trained = load_trained(run, device=device)
+    model = trained.model
     Sampling(sampler, steps, guidance_scale).apply(model)
     blocks: list[Tensor] = []
-    if output.suffix.lower() == ".png":
-        check_free(output, force)
-        draw_samples(model, num_samples, seed, lambda first, images: blocks.append(to_uint8(images)))
-        write(output, lambda path: save_png(_grid(blocks, make_grid), path, display_scale(blocks[0].shape[-1])))
+    labels: list[Tensor] = []
+
+    def keep(first: int, images: Tensor, classes: Tensor | None = None) -> None:
+        del first
+        blocks.append(to_uint8(images).cpu())
+        if classes is not None:
+            labels.append(classes.cpu())
+
+    def save(first: int, images: Tensor) -> None:
+        for index, image in enumerate(to_uint8(images), start=first):
+            write(output / f"{index:06d}.png", partial(save_png, image))
+
+    if labelled:
+        draw_labelled(model, num_samples, seed, keep)
+        _save_labelled(output, blocks, labels, trained)
+    elif suffix in (".png", ".npz"):
+        draw_samples(model, num_samples, seed, keep)
+        if suffix == ".npz":
+            _save_labelled(output, blocks, None, trained)
+        else:
+            write(output, lambda path: save_png(_grid(blocks, make_grid), path, display_scale(blocks[0].shape[-1])))
     else:
-        check_free(output / "000000.png", force)
-
-        def save(first: int, images: Tensor) -> None:
-            for index, image in enumerate(to_uint8(images), start=first):
-                write(output / f"{index:06d}.png", partial(save_png, image))
-
         draw_samples(model, num_samples, seed, save)
     report(as_json, {"output": str(output), "num_samples": num_samples, "seed": seed})
 
@@ -186,6 +210,23 @@ def data(
         return
     Console().print(render(facts))
     print(output)
+
+
+def _save_labelled(output: Path, blocks: list[Tensor], labels: list[Tensor] | None, trained: Trained) -> None:
+    """Samples, with their classes if there are any, as an .npz file or in a folder for each class."""
+    import torch
+
+    from lightning_gen.data.generated import write_arrays, write_class_folders
+    from lightning_gen.evaluation import load_data
+
+    images = torch.cat(blocks)
+    classes = None if labels is None else torch.cat(labels)
+    if output.suffix.lower() == ".npz":
+        write(output, lambda path: write_arrays(path, images, classes))
+    else:
+        assert classes is not None
+        names = load_data(trained).class_names
+        write(output, lambda path: write_class_folders(path, images, classes, names))
 
 
 def _grid(blocks: list[Tensor], make_grid: Callable[[Tensor], Tensor]) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,9 +164,38 @@ def draw_samples(model: GenerativeModel, num_samples: int, seed: int, use: Calla
     if not isinstance(model, Samples):
         raise UserError(f"{type(model).__name__} cannot sample")
     with model.evaluation():
-        for first in range(0, num_samples, BLOCK_SIZE):
-            rng = make_rng("sample", seed, first // BLOCK_SIZE)
-            use(first, model.sample(min(BLOCK_SIZE, num_samples - first), generator=rng))
+        for first, number, rng in _blocks(num_samples, seed):
+            use(first, model.sample(number, generator=rng))
+
+
+def draw_labelled(
+    model: GenerativeModel, num_samples: int, seed: int, use: Callable[[int, Tensor, Tensor], None]
+) -> None:
+    """Draw samples of given classes in blocks from the averaged weights and hand each block on with its labels.
+
+    Labels follow the law of the training set. The images are others than those of `draw_samples`.
+
+    Args:
+        model: a conditional one.
+        num_samples: how many.
+        seed: of labels and samples.
+        use: called with the first index, float images (N, C, H, W) in [-1, 1] and labels (N,) int64 of every block.
+
+    Raises:
+        UserError: the model makes no images of given classes.
+    """
+    if not isinstance(model, Samples) or model.label_law is None:
+        raise UserError(f"{type(model).__name__} makes no images of given classes: leave --labelled out")
+    with model.evaluation():
+        for first, number, rng in _blocks(num_samples, seed):
+            labels = model.draw_labels(number, generator=rng)
+            use(first, model.sample(number, labels, generator=rng), labels)
+
+
+def _blocks(num_samples: int, seed: int) -> Iterator[tuple[int, int, torch.Generator]]:
+    """First index, number and generator of each block of samples."""
+    for first in range(0, num_samples, BLOCK_SIZE):
+        yield first, min(BLOCK_SIZE, num_samples - first), make_rng("sample", seed, first // BLOCK_SIZE)
 
 
 def _paths(config: Mapping[str, Any]) -> list[str]:

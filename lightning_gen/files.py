@@ -35,6 +35,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def link(source: Path, name: Path) -> None:
     """Make ``name`` another name of ``source`` in one step, replacing what it named; a copy where links do not work."""
     with atomic_path(name) as temporary:

@@ -32,6 +32,7 @@ from lightning_gen.metrics.statistics import GaussianStatistics
 from lightning_gen.metrics.statistics_files import is_statistics_file, read_statistics, statistics_protocol
 from lightning_gen.models.capabilities import Samples, Translates
 from lightning_gen.registry import construct
+from lightning_gen.seeds import make_rng
 
 MISTAKE = "mistake.txt"
 """In the folder that the processes of a job share: what one of them found wrong."""
@@ -58,6 +59,8 @@ class ScoringJob:
         weights: the extractor's weight file.
         device: ``auto``, ``cpu`` or ``cuda``.
         sampling: how a model samples, where that is not to be as in its run.
+        real: score real images of the run's training split in the place of samples: what a model that draws from the
+            data would get.
     """
 
     target: Path
@@ -69,6 +72,7 @@ class ScoringJob:
     weights: str | None = None
     device: str = "auto"
     sampling: Sampling = AS_TRAINED
+    real: bool = False
 
 
 def score(
@@ -140,6 +144,7 @@ class Opened:
         reference: images or statistics to compare with; None for a model that translates.
         trained: the model, or
         images: the images, that are scored.
+        real: training images that are scored in the place of the model's samples.
         translation: of a model that translates, what and against what.
         likelihood: how held-out images are scored too, as in the model's run; None where they were not.
     """
@@ -148,6 +153,7 @@ class Opened:
     reference: ReferenceImages | StatisticsFile | None
     trained: Trained | None = None
     images: ImageFiles | None = None
+    real: Source | None = None
     translation: TranslationScoring | None = None
     likelihood: LikelihoodProtocol | None = None
 
@@ -173,7 +179,9 @@ def _score(job: ScoringJob, rank: int, world_size: int, device: str, progress: P
         evaluator.use_statistics(opened.reference.statistics, opened.reference.protocol)
     elif opened.reference is not None:
         evaluator.use_reference(opened.reference)
-    if opened.translation is not None:
+    if opened.real is not None:
+        scores = evaluator.evaluate_source(opened.real, **options)
+    elif opened.translation is not None:
         assert opened.trained is not None
         opened.translation.prepare(opened.trained.model.device)
         with opened.trained.model.evaluation():
@@ -202,6 +210,8 @@ def _open(job: ScoringJob, device: str) -> Opened:
 def _open_trained(job: ScoringJob, device: str) -> Opened:
     trained = load_trained(job.target, job.overrides, device)
     model = trained.model
+    if job.real:
+        return _open_real(job, trained)
     if not isinstance(model, Samples | Translates):
         raise UserError(f"{type(model).__name__} cannot sample, so it cannot be scored")
     job.sampling.apply(model)
@@ -227,7 +237,34 @@ def _open_trained(job: ScoringJob, device: str) -> Opened:
     return Opened(evaluator, reference, trained=trained, likelihood=likelihood)
 
 
+def _open_real(job: ScoringJob, trained: Trained) -> Opened:
+    """Training images, at most as many as samples would be drawn, in an order drawn by the protocol's seed."""
+    if job.sampling != AS_TRAINED or job.against is not None:
+        raise UserError("--real scores the run's own training images: leave --against and options of samplers out")
+    if not trained.config["metrics"]:
+        raise UserError(f"{trained.checkpoint} was trained without metrics: name them by metrics=NAME")
+    evaluator = construct(_configured(trained.config, job), Evaluator).to(trained.model.device)
+    if evaluator.reference_split == "train":
+        raise UserError("--real would compare the training images with themselves: set metrics.reference_split=test")
+    data = load_data(trained)
+    train = data.split("train")
+    order = torch.randperm(len(train), generator=make_rng("real images", evaluator.seed))
+    chosen = data.in_memory(train.subset(order[: evaluator.num_samples]), "train")
+    evaluator.num_samples = len(chosen)
+    reference = _of_set(data, evaluator)
+    evaluator.check(data.image_shape, reference.size, data.num_classes or None, walks=False)
+    protocol = {"samples": {"dataset": data.name, "split": "train", "digest": chosen.digest}}
+
+    def draw(first: int, number: int) -> Drawn:
+        part = slice(first, first + number)
+        return Drawn(chosen.images[part], None if chosen.labels is None else chosen.labels[part])
+
+    return Opened(evaluator, reference, trained=trained, real=Source(draw, None, protocol, 0))
+
+
 def _open_images(job: ScoringJob, device: str) -> Opened:
+    if job.real:
+        raise UserError(f"{job.target} holds images: leave --real out")
     if job.sampling != AS_TRAINED:
         raise UserError(f"{job.target} holds images: leave --sampler, --steps and --guidance-scale out")
     if job.against is None:

@@ -53,7 +53,9 @@ class ClassificationError(ScoringCallback):
         assert self._images is not None
         if self._images.labels is None:
             raise UserError(f"{data.name} has no classes: set callbacks.classification_error=null")
-        self._protocol = error_protocol(data.name, self.split, self._images, data.labelled_indices)
+        self._protocol = error_protocol(
+            data.name, self.split, self._images, data.labelled_indices, data.generated_set, data.generated.only
+        )
 
     def measure(self, trainer: Trainer, model: GenerativeModel) -> list[Score]:
         """The error."""
@@ -96,22 +98,36 @@ def count_errors(
     return wrong
 
 
-def error_protocol(dataset: str, split: str, images: ImageSet, labelled: Tensor | None) -> dict[str, Any]:
+def error_protocol(
+    dataset: str,
+    split: str,
+    images: ImageSet,
+    labelled: Tensor | None,
+    generated: ImageSet | None = None,
+    only_generated: bool = False,
+) -> dict[str, Any]:
     """What two errors must share to be compared, but for the weights.
 
     Args:
         dataset: name of the set.
         split: that is classified.
         images: the split.
-        labelled: (M,) int64 training images that kept their label, or None for all.
+        labelled: (M,) int64 real training images that kept their label, or None for all.
+        generated: generated images that were trained on, which ``labels`` of the protocol does not count.
+        only_generated: whether no real image was.
     """
+    if only_generated:
+        labelled = torch.empty(0, dtype=torch.int64)
     labels = None
     if labelled is not None:
         digest = hashlib.sha256(labelled.to(torch.int64).contiguous().numpy().data).hexdigest()
         labels = {"number": len(labelled), "digest": digest}
-    return {
+    protocol = {
         "metric": {"name": "classification_error"},
         "reference": {"dataset": dataset, "split": split, "size": len(images), "digest": images.digest},
         "labels": labels,
         "scoring_version": SCORING_VERSION,
     }
+    if generated is not None:
+        protocol["generated"] = {"number": len(generated), "digest": generated.digest}
+    return protocol

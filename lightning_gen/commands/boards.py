@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightning_gen.commands.shared import Device, Force, Json, RunOrCheckpoint, check_free, report, say, write
+from lightning_gen.commands.shared import (
+    RUNS,
+    Device,
+    Force,
+    Json,
+    RunOrCheckpoint,
+    check_free,
+    name_filter,
+    report,
+    say,
+    write,
+)
 from lightning_gen.errors import UserError
 from lightning_gen.files import write_text
 from lightning_gen.tracking.selection import Sort
@@ -21,8 +31,6 @@ if TYPE_CHECKING:
 
     from lightning_gen.tracking.leaderboard import Board
     from lightning_gen.tracking.record_files import FoundRun
-
-RUNS = Path(os.environ.get("LIGHTNING_GEN_OUTPUT_DIR", "runs"))
 
 app = typer.Typer()
 
@@ -44,20 +52,15 @@ class Status(StrEnum):
     failed = "failed"
 
 
-def _filter(help_text: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(help=f"{help_text}; * stands for any text, repeat for several.")
-    return option
-
-
 @app.command()
 def leaderboard(
     folders: Annotated[
         list[Path] | None, typer.Argument(help="Folders that hold your runs.", show_default=str(RUNS))
     ] = None,
-    score: Annotated[list[str] | None, _filter("Only this score")] = None,
-    data: Annotated[list[str] | None, _filter("Only this data set")] = None,
-    model: Annotated[list[str] | None, _filter("Only this model")] = None,
-    experiment: Annotated[list[str] | None, _filter("Only this experiment")] = None,
+    score: Annotated[list[str] | None, name_filter("Only this score")] = None,
+    data: Annotated[list[str] | None, name_filter("Only this data set")] = None,
+    model: Annotated[list[str] | None, name_filter("Only this model")] = None,
+    experiment: Annotated[list[str] | None, name_filter("Only this experiment")] = None,
     status: Annotated[list[Status] | None, typer.Option(help="Only runs that ended so.")] = None,
     protocol: Annotated[str, typer.Option(help="Only this protocol: the beginning of its hash.")] = "",
     sort: Annotated[Sort, typer.Option(help="Order of the entries; places stay those by score.")] = Sort.value,

@@ -69,6 +69,9 @@ def evaluate(
     guidance_scale: Annotated[
         str | None, typer.Option(help="Of a model with labels, 1 for none; several with commas are scored in turn.")
     ] = None,
+    real: Annotated[
+        bool, typer.Option("--real", help="Score real training images instead: what a perfect model would get.")
+    ] = False,
     nproc: Processes = 1,
     device: Device = "auto",
     record: Annotated[bool, typer.Option(help="Add the scores to the run's result.json.")] = False,
@@ -80,9 +83,13 @@ def evaluate(
     from lightning_gen.tracking.record import read_record, write_record
     from lightning_gen.tracking.run_directory import open_run
 
+    if real and record:
+        raise UserError("--real scores are not the run's: leave --record out")
     record_file = open_run(target)[0].record_file if record else None
     known = read_record(record_file) if record_file else {}
-    job = ScoringJob(target, against, overrides or [], _names(metrics), num_samples, extractor, weights, device)
+    job = ScoringJob(
+        target, against, overrides or [], _names(metrics), num_samples, extractor, weights, device, real=real
+    )
     results: list[dict[str, Any]] = []
     for each_steps, each_scale in product(_several(steps, int, "--steps"), _several(guidance_scale, float, SCALE)):
         scores = _score(replace(job, sampling=Sampling(sampler, each_steps, each_scale)), nproc)

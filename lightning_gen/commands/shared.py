@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 Number = TypeVar("Number", int, float)
 
+RUNS = Path(os.environ.get("LIGHTNING_GEN_OUTPUT_DIR", "runs"))
+"""Where runs are looked for unless a folder is named."""
+
 RunOrCheckpoint = Annotated[Path, typer.Argument(help="A run directory, or a checkpoint file.", show_default=False)]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value changes of the run's config.")]
 Picture = Annotated[Path, typer.Option("--output", "-o", help="A PNG file.", show_default=False)]
@@ -32,6 +36,12 @@ SamplerName = Annotated[
     str | None, typer.Option("--sampler", help="Of a diffusion model: ddpm, ddim, euler, heun, dpm_solver_pp_2m, ode.")
 ]
 Force = Annotated[bool, typer.Option(help="Overwrite files that exist.")]
+
+
+def name_filter(help_text: str) -> typer.models.OptionInfo:
+    """An option that takes names and patterns of names."""
+    option: typer.models.OptionInfo = typer.Option(help=f"{help_text}; * stands for any text, repeat for several.")
+    return option
 
 
 def check_free(path: Path, force: bool) -> None:

@@ -115,6 +115,13 @@ class ImageSet(ImageSource):
         """The same images under other labels."""
         return ImageSet(self.images, labels)
 
+    def joined(self, other: ImageSet) -> ImageSet:
+        """These images and then those of another set of the same shape; labels only where both have some."""
+        labels = None
+        if self.labels is not None and other.labels is not None:
+            labels = torch.cat([self.labels, other.labels.to(self.labels.device)])
+        return ImageSet(torch.cat([self.images, other.images.to(self.images.device)]), labels)
+
     def to(self, device: torch.device) -> ImageSet:
         """The same set on ``device``."""
         return ImageSet(self.images.to(device), None if self.labels is None else self.labels.to(device))

@@ -17,6 +17,7 @@ from lightning_gen.data.augmentation import Augmentation
 from lightning_gen.data.batches import DomainBatch, ImageBatch, PairBatch, SemiSupervisedBatch
 from lightning_gen.data.decoded_cache import decoded
 from lightning_gen.data.encoded_set import EncodedSet
+from lightning_gen.data.generated import GeneratedImages
 from lightning_gen.data.image_set import ImageSet, ImageSource
 from lightning_gen.data.labels import choose_classes, class_index, class_law, labelled_subset, with_others_hidden
 from lightning_gen.data.loaders import Columns, InMemoryLoader, OrderedLoader, StreamingLoader, TrainingLoader
@@ -56,6 +57,8 @@ class ImageDataModule(pl.LightningDataModule):
         labelled_batch_size: of the labelled images in a semi-supervised batch; None for ``batch_size``.
         classes: names or numbers of the classes that are kept in all splits, which become the labels 0, 1, ... in this
             order; None for all.
+        generated: options of `lightning_gen.data.generated.GeneratedImages`, which are trained on beside the real
+            images or in their place; None for none.
 
     Attributes:
         name: of the set, for records and file names.
@@ -88,6 +91,7 @@ class ImageDataModule(pl.LightningDataModule):
         labelled_per_class: int | None = None,
         labelled_batch_size: int | None = None,
         classes: Sequence[str | int] | None = None,
+        generated: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if image_size < 1:
@@ -115,8 +119,10 @@ class ImageDataModule(pl.LightningDataModule):
         self.labelled_per_class = labelled_per_class
         self.labelled_batch_size = labelled_batch_size or batch_size
         self.classes = classes
+        self.generated = GeneratedImages(**generated or {})
         self._splits: dict[str, ImageSource] = {}
         self._labelled: Tensor | None = None
+        self._generated_set: ImageSet | None = None
         self._training_loader: TrainingLoader | None = None
 
     @abstractmethod
@@ -168,7 +174,7 @@ class ImageDataModule(pl.LightningDataModule):
     def repeats_images(self) -> bool:
         """Whether a training image is one image of the split ``train``, and the same in every epoch, to the bit."""
         changed = self.augmentation.changes_images or self.dequantize or self.stored_shape != self.image_shape
-        return not changed and not _draws_anew(self.split("train"))
+        return not changed and self.generated.path is None and not _draws_anew(self.split("train"))
 
     @property
     def label_law(self) -> list[float] | None:
@@ -189,6 +195,17 @@ class ImageDataModule(pl.LightningDataModule):
     @labelled_indices.setter
     def labelled_indices(self, indices: Tensor) -> None:
         self._labelled = indices
+
+    @property
+    def generated_set(self) -> ImageSet | None:
+        """The generated images that are trained on, with their classes as labels; None without any.
+
+        Raises:
+            UserError: see `lightning_gen.data.generated.GeneratedImages.load`.
+        """
+        if self._generated_set is None and self.generated.path is not None:
+            self._generated_set = self.generated.load(self.stored_shape, self.class_names, self.cache_dir, self.seed)
+        return self._generated_set
 
     def split(self, name: str) -> ImageSource:
         """The images of ``val``, a part of the loaded training images, or of one of ``splits``, read once.
@@ -215,6 +232,17 @@ class ImageDataModule(pl.LightningDataModule):
         if len(train) < self.batch_size:
             raise UserError(f"{self.name} has {len(train)} training images, less than data.batch_size")
         _ = self.labelled_indices
+        generated = self.generated_set
+        if generated is not None and self.generated.only:
+            if self.labelled_per_class is not None:
+                raise UserError(
+                    "data.generated.only=true trains on no real image: unset data.labelled_per_class, or set "
+                    "data.generated.only=false"
+                )
+            if len(generated) < self.batch_size:
+                raise UserError(
+                    f"data.generated.path={self.generated.path} has {len(generated)} images, less than data.batch_size"
+                )
 
     def reference_set(self, split: str, number: int | None = None) -> ImageSet:
         """The images that samples are scored against: in order, never shuffled, augmented or padded.
@@ -238,13 +266,17 @@ class ImageDataModule(pl.LightningDataModule):
         return decoded(source, self.cache_dir / "decoded", f"{self.name}-{split}", self.workers())
 
     def training_sources(self) -> list[ImageSource]:
-        """The sets that a training batch draws from; the first has the images that a model learns to make."""
+        """The sets that a training batch draws from; the first has the images that a model learns to make.
+
+        Generated images come after the real ones, with their labels, in each.
+        """
         train = self.split("train")
         chosen = self.labelled_indices
         if chosen is None:
-            return [train]
+            return [self.generated.beside(train, self.generated_set)]
         assert train.labels is not None
-        return [train.with_labels(with_others_hidden(train.labels, chosen)), train.subset(chosen)]
+        whole = train.with_labels(with_others_hidden(train.labels, chosen))
+        return [self.generated.beside(source, self.generated_set) for source in (whole, train.subset(chosen))]
 
     def batch_sizes(self) -> list[int]:
         """How many images a batch draws from each of the `training_sources`, which may be fewer."""
@@ -262,7 +294,9 @@ class ImageDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainingLoader:
         """Shuffled batches of this rank."""
         rank, world_size, device = self._place()
-        residency = self._choose_residency(self.training_sources(), device)
+        residency = self._choose_residency([self.split(name) for name in self.training_splits], device)
+        if residency == "stream" and self.generated.path is not None:
+            raise UserError("data.generated is trained on from memory: set data.residency=memory")
         if residency != "stream":
             for name in self.training_splits:
                 self._splits[name] = self._decode_training_split(name)

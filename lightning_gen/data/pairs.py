@@ -67,6 +67,8 @@ class PairDataModule(ImageDataModule):
         """Raise UserError for what would fail in training."""
         if self.labelled_per_class is not None:
             raise UserError(f"{self.name} is a set of pairs: unset data.labelled_per_class")
+        if self.generated.path is not None:
+            raise UserError(f"{self.name} is a set of pairs: unset data.generated.path")
         super().check()
 
 

@@ -73,6 +73,7 @@ class ScoreMetric(torchmetrics.Metric):
         prefix: the score's name before the extractor's.
         inception_name: its name with Inception features, for which alone the field has a name; None for
             ``<prefix>_inception``.
+        of_features: False for a score of the pixels themselves, which has no extractor in its name and protocol.
     """
 
     full_state_update = False
@@ -82,6 +83,7 @@ class ScoreMetric(torchmetrics.Metric):
     lower_is_better: ClassVar[bool]
     prefix: ClassVar[str]
     inception_name: ClassVar[str | None] = None
+    of_features: ClassVar[bool] = True
 
     def __init__(
         self, extractor: FeatureExtractor, num_samples: int, reference: Reference | None, **options: Any
@@ -93,8 +95,10 @@ class ScoreMetric(torchmetrics.Metric):
         """The name under which the score is recorded.
 
         ``<prefix>_<extractor>``; with Inception features its own name, after ``clean_`` where images are resized as by
-        clean-fid.
+        clean-fid. The prefix alone for a score of the pixels.
         """
+        if not cls.of_features:
+            return cls.prefix
         if cls.inception_name and extractor_name == "inception":
             return cls.inception_name
         if cls.inception_name and extractor_name == "inception_clean":

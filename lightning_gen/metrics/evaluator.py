@@ -15,7 +15,7 @@ from lightning_gen.images import to_uint8
 from lightning_gen.metrics.base import SCORING_VERSION, Score, ScoreMetric, ScoringPlan, WalkMetric, score_metrics
 from lightning_gen.metrics.extractors import Features, create_extractor
 from lightning_gen.metrics.neighbors import DENSITY_NEIGHBORS
-from lightning_gen.metrics.reference import Reference, ReferenceImages, load_reference
+from lightning_gen.metrics.reference import LABELLED_PARTS, Reference, ReferenceImages, load_reference
 from lightning_gen.metrics.shared import NUM_SEGMENTS, SharedOptions, SharedState, make_shared
 from lightning_gen.metrics.statistics import GaussianStatistics
 from lightning_gen.seeds import make_rng
@@ -205,7 +205,7 @@ class Evaluator:
         """Like `set_reference`, with images that may be read as they are needed."""
         if not self._reference_parts:
             return
-        if "class_statistics" in self._reference_parts and images.labels is None:
+        if self._reference_parts & LABELLED_PARTS and images.labels is None:
             raise UserError(f"{images.dataset} has no labels, which a score by class needs: take it out")
         self._reference = load_reference(
             images, self.extractor, self.cache_dir, self._reference_parts, self.max_features
@@ -293,7 +293,8 @@ class Evaluator:
                 if of_samples:
                     drawn = source.draw(first, number)
                     images = drawn.images if drawn.images.dtype == torch.uint8 else to_uint8(drawn.images)
-                    features = self.extractor(images.to(self.device))
+                    images = images.to(self.device)
+                    features = self.extractor(images)._replace(images=images)
                     labels = None if drawn.labels is None else drawn.labels.to(self.device)
                     for state in (*shared.values(), *of_samples):
                         state.update(features, indices, labels)
@@ -345,7 +346,7 @@ class Evaluator:
         value, std = metric.compute()
         protocol = {
             "metric": {"name": name, **metric.settings()},
-            "extractor": self.extractor.protocol(),
+            "extractor": self.extractor.protocol() if metric.of_features else None,
             "reference": self._reference_protocol if metric.reference_parts else None,
             "num_samples": self.num_samples,
             **source.protocol,
@@ -357,7 +358,7 @@ class Evaluator:
             std=std,
             images_seen=source.images_seen,
             lower_is_better=metric.lower_is_better,
-            ranked=self.extractor.ranked,
+            ranked=self.extractor.ranked or not metric.of_features,
             protocol=protocol,
         )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lightning_gen.files import atomic_path, canonical_json
 from lightning_gen.metrics.extractors import FeatureExtractor, Features
+from lightning_gen.metrics.labelled_pixels import LabelledPixels, pooled_pixels
 from lightning_gen.metrics.neighbors import ReferenceFeatures
 from lightning_gen.metrics.statistics import FeatureStatistics, GaussianStatistics
 
@@ -69,6 +70,7 @@ class Reference(NamedTuple):
         class_counts: (K,) int64, how many of all images the extractor puts into each of its classes.
         spatial_statistics: mean and covariance of the spatial features of all images.
         class_statistics: mean and covariance of the features of each class of the set's labels.
+        labelled_pixels: pixels and labels of at most ``max_features`` images, evenly spaced.
     """
 
     statistics: GaussianStatistics | None = None
@@ -76,6 +78,7 @@ class Reference(NamedTuple):
     class_counts: Tensor | None = None
     spatial_statistics: GaussianStatistics | None = None
     class_statistics: list[GaussianStatistics] | None = None
+    labelled_pixels: LabelledPixels | None = None
 
 
 Arrays = dict[str, np.ndarray]
@@ -140,9 +143,7 @@ class _Features(Part):
     keys = ("features",)
 
     def __init__(self, images: ReferenceImages, extractor: FeatureExtractor, max_features: int) -> None:
-        number = min(max_features, images.size)
-        self.kept = torch.zeros(images.size, dtype=torch.bool)
-        self.kept[torch.arange(number) * images.size // number] = True
+        self.kept = _evenly_spaced(images.size, max_features)
         self.features: list[Tensor] = []
 
     def update(self, output: Features, part: slice) -> None:
@@ -205,14 +206,39 @@ class _ClassStatistics(Part):
         return [GaussianStatistics(*each) for each in zip(*sums, strict=True)]
 
 
+class _LabelledPixels(Part):
+    keys = ("pixels", "labels")
+
+    def __init__(self, images: ReferenceImages, extractor: FeatureExtractor, max_features: int) -> None:
+        assert images.labels is not None
+        self.kept = _evenly_spaced(images.size, max_features)
+        self.labels = images.labels.cpu()[self.kept]
+        self.pixels: list[Tensor] = []
+
+    def update(self, output: Features, part: slice) -> None:
+        assert output.images is not None
+        self.pixels.append(pooled_pixels(output.images[self.kept[part].to(output.images.device)]).cpu())
+
+    def arrays(self) -> Arrays:
+        return {"pixels": torch.cat(self.pixels).numpy(), "labels": self.labels.numpy()}
+
+    @staticmethod
+    def restore(arrays: Mapping[str, np.ndarray]) -> LabelledPixels:
+        return LabelledPixels(torch.from_numpy(arrays["pixels"]), torch.from_numpy(arrays["labels"]))
+
+
 PARTS: dict[str, type[Part]] = {
     "statistics": _Statistics,
     "features": _Features,
     "class_counts": _ClassCounts,
     "spatial_statistics": _SpatialStatistics,
     "class_statistics": _ClassStatistics,
+    "labelled_pixels": _LabelledPixels,
 }
 """The fields of `Reference`."""
+
+LABELLED_PARTS = frozenset({"class_statistics", "labelled_pixels"})
+"""Those that need the labels of the images."""
 
 
 def summarize(
@@ -221,7 +247,7 @@ def summarize(
     """Parts of a `Reference` as arrays, by one pass of this process alone, on the extractor's device.
 
     Args:
-        images: with labels if ``class_statistics`` is asked for.
+        images: with labels if one of `LABELLED_PARTS` is asked for.
         extractor: with what the parts are made of.
         parts: names of fields of `Reference`.
         max_features: images, from first to last in even steps, whose features are kept.
@@ -229,7 +255,8 @@ def summarize(
     making = {name: PARTS[name](images, extractor, max_features) for name in parts}
     with torch.inference_mode():
         for batch, part in images.batches():
-            output = extractor(batch.to(_device(extractor)))
+            pixels = batch.to(_device(extractor))
+            output = extractor(pixels)._replace(images=pixels)
             for each in making.values():
                 each.update(output, part)
     return {name: part.arrays() for name, part in making.items()}
@@ -265,10 +292,11 @@ def load_reference(
     stem = f"{images.dataset}-{images.split}-{extractor.name}-{key}"
     suffixes = {name: part.suffix for name, part in PARTS.items()}
     suffixes["features"] = f"-features-{max_features}"
-    if "class_statistics" in parts:
+    if LABELLED_PARTS & set(parts):
         assert images.labels is not None
         labels = hashlib.sha256(images.labels.cpu().numpy().tobytes()).hexdigest()
         suffixes["class_statistics"] = f"-labels-{labels[:12]}"
+        suffixes["labelled_pixels"] = f"-pixels-{max_features}-labels-{labels[:12]}"
     paths = {part: cache_dir / f"{stem}{suffixes[part]}.npz" for part in parts}
     cache_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(cache_dir / f"{stem}.lock"):
@@ -281,6 +309,14 @@ def load_reference(
                     np.savez(file, identity=np.frombuffer(identity.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
             found |= computed
     return Reference(**{part: PARTS[part].restore(arrays) for part, arrays in found.items()})
+
+
+def _evenly_spaced(size: int, number: int) -> Tensor:
+    """(size,) bool, true for at most so many, from first to last in even steps."""
+    number = min(number, size)
+    kept = torch.zeros(size, dtype=torch.bool)
+    kept[torch.arange(number) * size // number] = True
+    return kept
 
 
 def _device(extractor: FeatureExtractor) -> torch.device:

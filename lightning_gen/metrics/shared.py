@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import ScoreMetric, ScoringPlan, check_few_features, sum_over_processes
 from lightning_gen.metrics.extractors import FeatureExtractor, Features
+from lightning_gen.metrics.labelled_pixels import LabelledPixels, pooled_pixels
 from lightning_gen.metrics.neighbors import Neighbors, ReferenceFeatures
 from lightning_gen.metrics.reference import Reference
 from lightning_gen.metrics.statistics import GaussianStatistics, gaussian_statistics
@@ -80,6 +81,39 @@ class FeatureReservoir(SharedState):
     def compute(self) -> Neighbors:
         """The samples of all processes among the reference images."""
         return Neighbors(self.features.clone(), self.reference)
+
+
+class PixelReservoir(SharedState):
+    """Pooled pixels and classes of the first samples by index, kept as `FeatureReservoir` keeps features.
+
+    Args:
+        num_pixels: D of pooled images.
+        num_samples: samples that will be drawn in all.
+        max_samples: samples that are kept at most.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __init__(self, num_pixels: int, num_samples: int, max_samples: int) -> None:
+        super().__init__()
+        number = min(num_samples, max_samples)
+        self.max_samples = max_samples
+        self.add_state("pixels", torch.zeros(number, num_pixels), dist_reduce_fx="sum")
+        self.add_state("labels", torch.zeros(number, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, features: Features, indices: Tensor, labels: Tensor | None = None) -> None:
+        """Add the images of the samples at ``indices`` (N,) int64 and the classes (N,) that they were asked for."""
+        if labels is None:
+            raise ValueError("a score of labelled samples needs the labels of the samples")
+        assert features.images is not None
+        kept = indices < len(self.pixels)
+        self.pixels[indices[kept]] = pooled_pixels(features.images[kept])
+        self.labels[indices[kept]] = labels[kept]
+
+    def compute(self) -> LabelledPixels:
+        """The samples of all processes."""
+        return LabelledPixels(self.pixels.clone(), self.labels.clone())
 
 
 class ReservoirScore(ScoreMetric):
@@ -209,7 +243,17 @@ def _segments(options: SharedOptions) -> SharedState:
     return SegmentStatistics(options.extractor.num_features, options.num_samples, options.num_segments)
 
 
-SHARED_STATES: dict[str, Callable[[SharedOptions], SharedState]] = {"reservoir": _reservoir, "segments": _segments}
+def _pixels(options: SharedOptions) -> SharedState:
+    assert options.reference.labelled_pixels is not None
+    num_pixels = options.reference.labelled_pixels.pixels.shape[1]
+    return PixelReservoir(num_pixels, options.num_samples, options.max_features)
+
+
+SHARED_STATES: dict[str, Callable[[SharedOptions], SharedState]] = {
+    "reservoir": _reservoir,
+    "segments": _segments,
+    "pixels": _pixels,
+}
 """How each state is made, by the name under which metrics ask for it."""
 
 

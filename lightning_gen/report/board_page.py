@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from lightning_gen.report.curves import MAX_ENTRIES, Curves, read_curves
 from lightning_gen.report.marks import Scale, board_scale, draw_mark
 from lightning_gen.report.page import build_page
+from lightning_gen.report.parts import flat_protocol, heading_cell, protocol_button
 from lightning_gen.report.pictures import MAX_BYTES, Picture, collect_pictures
 from lightning_gen.tracking.exports import (
     describe_board,
@@ -71,7 +72,7 @@ def leaderboard_page(
         '<dialog id="zoom" aria-label="Picture">'
         '<form method="dialog"><button aria-label="Close">&times;</button></form><img alt=""><p></p></dialog>'
     )
-    return build_page(title, body, ["report.css"], ["report.js", "chart.js"], data)
+    return build_page(title, body, ["report.css"], ["table.js", "report.js", "chart.js"], data)
 
 
 def _count(number: int, word: str) -> str:
@@ -104,16 +105,16 @@ def _board(number: int, board: Board, special: Sequence[str]) -> str:
     hours = hours_heading(board.entries)
     head = "".join(
         (
-            _head("place", "#", "number", sorted_now=True),
-            _head("name", "entry", "text"),
-            _head("data", "data", "text") if several else "",
-            _head("value", "score", "number"),
+            heading_cell("place", "#", "number", sorted_now=True),
+            heading_cell("name", "entry", "text"),
+            heading_cell("data", "data", "text") if several else "",
+            heading_cell("value", "score", "number"),
             _scale_head(scale),
-            _head("seeds", "seeds", "number"),
-            _head("seen", "images seen", "number"),
-            _head("hours", hours, "number"),
-            _head("parameters", "parameters", "number"),
-            _head("evaluations", "network evaluations", "number"),
+            heading_cell("seeds", "seeds", "number"),
+            heading_cell("seen", "images seen", "number"),
+            heading_cell("hours", hours, "number"),
+            heading_cell("parameters", "parameters", "number"),
+            heading_cell("evaluations", "network evaluations", "number"),
         )
     )
     rows = "\n".join(_row(entry, scale, decimals, several, hours) for entry in board.entries)
@@ -124,16 +125,10 @@ def _board(number: int, board: Board, special: Sequence[str]) -> str:
         f'<section class="board" id="board-{number}" data-score="{escape(board.score)}" '
         f'aria-labelledby="title-{number}"><div class="head"><h2 id="title-{number}">{escape(board.score)}</h2>'
         f'<span class="direction">{arrow}</span><span class="facts">{escape("".join(facts))}</span>{tags}'
-        f'{_protocol(number, board)}</div><div class="columns"><div class="scroll" role="region" tabindex="0" '
-        f'aria-labelledby="title-{number}"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>'
+        f'{protocol_button(number, board.protocol, board.protocol_hash)}</div><div class="columns">'
+        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="title-{number}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>"
         f'<figure class="curves" id="curves-{number}"></figure></div></section>'
-    )
-
-
-def _head(key: str, text: str, kind: str, *, sorted_now: bool = False) -> str:
-    return (
-        f'<th scope="col" class="{key}" data-kind="{kind}" aria-sort="{"ascending" if sorted_now else "none"}">'
-        f"<button>{escape(text)}</button></th>"
     )
 
 
@@ -197,30 +192,9 @@ def _run(run: Run) -> str:
     return f"<li><b>{run.value:.4g}</b> seed {run.seed} <code>{escape(where)}</code></li>"
 
 
-def _protocol(number: int, board: Board) -> str:
-    rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(text)}</dd>" for key, text in _flat(board.protocol))
-    return (
-        f'<span class="protocol"><button aria-expanded="false" aria-controls="protocol-{number}" '
-        f'aria-describedby="protocol-{number}">protocol <code>{escape(board.protocol_hash)}</code></button>'
-        f'<span class="card" id="protocol-{number}" role="tooltip"><dl>{rows}</dl></span></span>'
-    )
-
-
-def _flat(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
-    elif isinstance(value, list):
-        items = [f"{item:.3g}" if isinstance(item, float) else str(item) for item in value[:12]]
-        yield prefix, f"[{', '.join(items)}{', …' if len(value) > 12 else ''}]"
-    else:
-        text = "none" if value is None or value == {} else str(value)
-        yield prefix, text if len(text) <= 200 else f"{text[:200]} …"
-
-
 def _differences(boards: Sequence[Board]) -> list[list[str]]:
     """For every board up to three short parts of its protocol that are not those of all boards of its score."""
-    flat = [dict(_flat(board.protocol)) for board in boards]
+    flat = [dict(flat_protocol(board.protocol)) for board in boards]
     by_score: dict[str, Counter[tuple[str, str]]] = {}
     number = Counter(board.score for board in boards)
     for board, parts in zip(boards, flat, strict=True):

@@ -20,11 +20,14 @@ class Features(NamedTuple):
         features: (N, D) float32.
         logits: (N, K) float32 class scores before the softmax, or None where the extractor has no classes.
         spatial: (N, S) float32 features that keep their place in the image, or None where the extractor has none.
+        images: (N, C, H, W) uint8, what they are the features of, for scores of the pixels themselves; added by those
+            who call an extractor.
     """
 
     features: Tensor
     logits: Tensor | None
     spatial: Tensor | None = None
+    images: Tensor | None = None
 
 
 class FeatureExtractor(nn.Module):

@@ -72,7 +72,9 @@ def test_the_source_is_translated_once_and_keeps_its_labels(tmp_path: Path, monk
     again = translated(translator, "run_name=again")
     assert again["scores"][0]["value"] == score["value"]
 
-    with pytest.raises(UserError, match=r"trained on other images of domain A than inverted_digits: .*data\.split_seed"):
+    with pytest.raises(
+        UserError, match=r"trained on other images of domain A than inverted_digits: .*data\.split_seed"
+    ):
         translated(translator, "run_name=other", "data.source.split_seed=1")
     with pytest.raises(UserError, match=r"trained on other images of domain B .* data\.validation_share"):
         translated(translator, "run_name=held_out", "data.validation_share=0.2")

@@ -61,7 +61,9 @@ class PseudoLabels(Callback):
             )
         self._unlabelled = unlabelled_images(data)
         if not len(self._unlabelled):
-            raise UserError("every training image is labelled, and none is left to label: lower data.labelled_per_class")
+            raise UserError(
+                "every training image is labelled, and none is left to label: lower data.labelled_per_class"
+            )
         if not pl_module.iteration:
             pl_module.forget_pool()
 

@@ -47,9 +47,7 @@ class SelfTraining(PoolClassifier):
         labelled_per_class: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(
-            optimizer, "self_training", 1, num_training_images, num_classes, labelled_per_class, **options
-        )
+        super().__init__(optimizer, "self_training", 1, num_training_images, num_classes, labelled_per_class, **options)
         self.save_hyperparameters(logger=False)
         self.classifier = construct(classifier, nn.Module, image_shape=tuple(image_shape), num_outputs=num_classes)
         self.to(memory_format=torch.channels_last)

@@ -139,7 +139,10 @@ def test_a_run_resumed_across_a_round_ends_with_the_same_bits(
     experiment: str, period: int, failure: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = [f"experiment={experiment}", f"callbacks.checkpoint.every_n_iterations={period}"]
-    fail = ["+callbacks.fail._target_=tests.callbacks.test_pseudo_labels.FailAt", f"+callbacks.fail.iteration={failure}"]
+    fail = [
+        "+callbacks.fail._target_=tests.callbacks.test_pseudo_labels.FailAt",
+        f"+callbacks.fail.iteration={failure}",
+    ]
     whole, resumed = tmp_path / "runs/tiny/whole", tmp_path / "runs/tiny/run"
     run_tiny(monkeypatch, *options, "run_name=whole")
     with pytest.raises(RuntimeError, match="stopped here"):

@@ -16,5 +16,7 @@ def test_both_ranks_have_the_pseudo_labels_that_one_process_would_give(tmp_path:
     assert for_a != for_b
     lines = RunDirectory(tmp_path).read_rounds()
     assert [(line["iteration"], line["round"]) for line in lines] == [(2, 1), (4, 2)], "one process writes"
-    assert [pool["images"] for pool in lines[-1]["pools"]] == [sum(label >= 0 for label in row) for row in (for_a, for_b)]
+    assert [pool["images"] for pool in lines[-1]["pools"]] == [
+        sum(label >= 0 for label in row) for row in (for_a, for_b)
+    ]
     assert min(pool["images"] for pool in lines[-1]["pools"]) > 500

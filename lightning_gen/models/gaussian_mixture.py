@@ -262,15 +262,14 @@ def _k_means(vectors: Tensor, number: int, seed: int) -> Tensor:
 def _covariances(
     vectors: Tensor, responsibilities: Tensor, divisors: Tensor, means: Tensor, covariance: Covariance
 ) -> Tensor:
-    if covariance == "full":
-        pairs = zip(responsibilities.T, means, divisors, strict=True)
-        return torch.stack([(share[:, None] * (vectors - mean)).T @ (vectors - mean) / n for share, mean, n in pairs])
-    if covariance == "tied":
+    if covariance in ("full", "tied"):
         pairs = zip(responsibilities.T, means, strict=True)
-        parts = [(share[:, None] * (vectors - mean)).T @ (vectors - mean) for share, mean in pairs]
-        return torch.stack(parts).sum(0) / responsibilities.sum()
-    pairs = zip(responsibilities.T, means, divisors, strict=True)
-    variances = torch.stack([share @ (vectors - mean).square() / n for share, mean, n in pairs])
+        scatters = torch.stack([(share[:, None] * (vectors - mean)).T @ (vectors - mean) for share, mean in pairs])
+        if covariance == "full":
+            return scatters / divisors[:, None, None]
+        return scatters.sum(0) / responsibilities.sum()
+    triples = zip(responsibilities.T, means, divisors, strict=True)
+    variances = torch.stack([share @ (vectors - mean).square() / n for share, mean, n in triples])
     return variances if covariance == "diag" else variances.mean(1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ PENALTIES = tuple(10.0**power for power in range(-3, 4))
 VALIDATION_SHARE = 0.25
 
 Kind = Literal["svm", "logistic"]
-LinearModel = LinearSVC | LogisticRegression
 
 
 class Affine(NamedTuple):
@@ -106,7 +105,7 @@ def _choose_penalty(features: np.ndarray, classes: np.ndarray, seed: int, kind: 
     return PENALTIES[int(np.argmax(accuracies))]
 
 
-def _fit(features: np.ndarray, labels: np.ndarray, penalty: float, kind: Kind) -> LinearModel:
+def _fit(features: np.ndarray, labels: np.ndarray, penalty: float, kind: Kind) -> Any:
     with warnings.catch_warnings():
         # A large C that does not converge is judged by its accuracy, like every other.
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -372,7 +372,7 @@ def test_options_that_mean_nothing_are_refused(options: dict[str, Any], message:
 
 
 def test_more_components_than_images_and_empty_blocks_are_refused() -> None:
-    with pytest.raises(UserError, match="model.pca=20 is more than the 10 training images"):
+    with pytest.raises(UserError, match=r"model\.pca=20 is more than the 10 training images"):
         classifier(pca=20).fit_images(iter([(torch.rand(10, 1, 8, 8), torch.arange(10))]))
     with pytest.raises(UserError, match="block_size must be at least 1"):
         FitClassifier(block_size=0)

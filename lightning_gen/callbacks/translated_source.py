@@ -64,7 +64,9 @@ class TranslatedSource(Callback):
         if not isinstance(model, Translates) or self.direction not in model.directions:
             raise UserError(f"{key} holds a {type(model).__name__}, which does not translate {self.direction}")
         if data.image_size % model.size_multiple:
-            raise UserError(f"{key} takes images of multiples of {model.size_multiple}: set data.image_size in both runs")
+            raise UserError(
+                f"{key} takes images of multiples of {model.size_multiple}: set data.image_size in both runs"
+            )
         _check_images(construct(checkpoint["config"]["data"], ImageDataModule), data, key)  # type: ignore[type-abstract]
         data.replace_source(self._translated(model, path, data))
 

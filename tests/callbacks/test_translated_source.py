@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from lightning_gen.callbacks.translated_source import TranslatedSource
 from lightning_gen.configuration import compose_config
 from lightning_gen.data import PairBatch
+from lightning_gen.data.sets.digits import DigitsDataModule
 from lightning_gen.errors import UserError
 from lightning_gen.images import to_float, to_uint8
 from lightning_gen.models import load_model, read_checkpoint
 from lightning_gen.models.domain_classifier import DomainClassifier
 from lightning_gen.training import train
+from tests.data.test_adaptation import adaptation
 from tests.models.tiny import WIDTHS
 
 FEW = ["run_name=run", "logger=none", "trainer=cpu", "trainer.max_steps=2", "model.gradient_clip_norm=1.0"]
@@ -50,8 +54,6 @@ def test_the_source_is_translated_once_and_keeps_its_labels(tmp_path: Path, monk
     assert score["protocol"]["labels"]["number"] == 0
     assert score["protocol"]["reference"]["dataset"] == "inverted_digits"
 
-    from tests.data.test_adaptation import adaptation
-
     source = adaptation("inverted").input_set("train")
     assert source.labels is not None
     model = load_model(read_checkpoint(translator / "checkpoints" / "last.ckpt"))
@@ -72,22 +74,30 @@ def test_the_source_is_translated_once_and_keeps_its_labels(tmp_path: Path, monk
     again = translated(translator, "run_name=again")
     assert again["scores"][0]["value"] == score["value"]
 
-    with pytest.raises(
-        UserError, match=r"trained on other images of domain A than inverted_digits: .*data\.split_seed"
-    ):
-        translated(translator, "run_name=other", "data.source.split_seed=1")
-    with pytest.raises(UserError, match=r"trained on other images of domain B .* data\.validation_share"):
-        translated(translator, "run_name=held_out", "data.validation_share=0.2")
+    check_refusals(translator, tmp_path / "runs" / "translated_source_digits" / "run")
+
+
+def check_refusals(translator: Path, classifier: Path) -> None:
+    def start(path: Path = translator, direction: str = "AtoB", data: Any = None, **options: Any) -> None:
+        trainer: Any = SimpleNamespace(datamodule=data or adaptation("inverted", **options))
+        TranslatedSource(path, "unused", direction).on_fit_start(trainer, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+
+    with pytest.raises(UserError, match=r"other images of domain A than textured_digits: .*data\.domain"):
+        start(data=adaptation("textured"))
+    with pytest.raises(UserError, match=r"other images of domain B .* data\.validation_share"):
+        start(validation_share=0.2)
     with pytest.raises(UserError, match="holds a CycleGAN, which does not translate CtoD"):
-        translated(translator, "run_name=direction", "callbacks.translated_source.direction=CtoD")
-    with pytest.raises(UserError, match="multiples of 8: set data.image_size in both runs"):
-        translated(translator, "run_name=size", "data.image_size=20")
+        start(direction="CtoD")
+    with pytest.raises(UserError, match=r"multiples of 8: set data\.image_size in both runs"):
+        start(image_size=20)
     with pytest.raises(UserError, match="holds a DomainClassifier, which does not translate AtoB"):
-        translated(tmp_path / "runs" / "translated_source_digits" / "run", "run_name=classifier")
+        start(classifier)
     with pytest.raises(UserError, match="No run directory or checkpoint"):
-        translated(tmp_path / "nothing", "run_name=nothing")
-    with pytest.raises(UserError, match=r"block_size must be at least 1, not 0"):
-        translated(translator, "run_name=block", "callbacks.translated_source.block_size=0")
+        start(classifier / "nothing")
+    with pytest.raises(UserError, match="digits has no source to translate: set data=adaptation"):
+        start(data=DigitsDataModule("unused"))
+    with pytest.raises(UserError, match="block_size must be at least 1, not 0"):
+        TranslatedSource(translator, "unused", block_size=0)
 
 
 def test_few_labels_of_the_target_are_counted_and_kept(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ def test_addas_stages_change_what_is_theirs_and_nothing_else() -> None:
     train(model, [pairs(seed) for seed in range(4)], 4, watch)
     states = watch.states
     assert len(states) == 5
-    for stage, (before, after) in enumerate(zip(states, states[1:], strict=False)):
+    for stage, (before, after) in enumerate(pairwise(states)):
         changed = {name for name in before if not same(before[name], after[name])}
         first = {"body", "classifier", "target_body"}
         assert changed == (first if stage < 2 else {"target_body", "discriminator"})
@@ -223,8 +224,8 @@ def test_adda_classifies_by_the_target_encoder_and_the_sources_classifier() -> N
     assert not torch.allclose(model.classify(images), model.classifier(model.body(images)))
 
 
-@pytest.mark.parametrize("stopped_after", [1, 2, 3])
-def test_adda_resumed_before_at_and_after_the_change_of_stages_ends_with_the_same_bits(
+@pytest.mark.parametrize("stopped_after", [2, 3])
+def test_adda_resumed_at_and_after_the_change_of_stages_ends_with_the_same_bits(
     stopped_after: int, tmp_path: Path
 ) -> None:
     whole, data = build("adda")

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_gen.data.batches import SemiSupervisedBatch
 from lightning_gen.errors import UserError
 from lightning_gen.models.base import ImageBatch
+from lightning_gen.models.labels import check_has_classes, labelled_part
 from lightning_gen.models.one_optimizer import OneOptimizerModel
 from lightning_gen.registry import construct
 
@@ -43,7 +43,7 @@ class Classifier(OneOptimizerModel):
     ) -> None:
         super().__init__(optimizer, gradient_clip_norm)
         self.save_hyperparameters(logger=False)
-        check_has_classes("classifier", num_classes)
+        check_has_classes("model=classifier", num_classes)
         self.classifier = construct(classifier, nn.Module, image_shape=tuple(image_shape), num_outputs=num_classes)
         # The layout in which convolutions are fastest, on the CPU too.
         self.to(memory_format=torch.channels_last)
@@ -62,29 +62,6 @@ class Classifier(OneOptimizerModel):
     def features(self, images: Tensor) -> Tensor:
         """What the network's last linear layer gets, (N, D), of images (N, C, H, W) in [-1, 1]."""
         return hidden_features(self.classifier, images)
-
-
-def check_has_classes(model: str, num_classes: int) -> None:
-    """Refuse, for ``model``, a set of images without classes.
-
-    Raises:
-        UserError: naming the remedy.
-    """
-    if not num_classes:
-        raise UserError(f"model={model} learns classes, and the data set has none: choose another data set")
-
-
-def labelled_part(batch: ImageBatch) -> tuple[Tensor, Tensor]:
-    """The images (N, C, H, W) of a batch whose labels (N,) int64 are known, and those.
-
-    Raises:
-        UserError: a batch without labels.
-    """
-    if isinstance(batch, SemiSupervisedBatch):
-        return batch.labelled_images, batch.labelled_labels
-    if batch.labels is None:
-        raise UserError("a classifier learns from labels, and the batch has none: choose another data set")
-    return batch.images, batch.labels
 
 
 def hidden_features(network: nn.Module, images: Tensor) -> Tensor:

@@ -100,8 +100,7 @@ class DANN(DomainClassifier):
         seen = reverse_gradient(torch.cat([features[: len(source)], features[len(labels) :]]), reversal)
         source_logits, target_logits = self.domain_classifier(seen).float().split([len(source), len(target)])
         domain_loss = cross_entropy_discriminator_loss(target_logits, source_logits)
-        (optimizer,) = self.optimizer_list()
-        self.minimize(label_loss + domain_loss, optimizer, self, self.gradient_clip_norm)
+        self.step(label_loss + domain_loss)
         return {
             "label_loss": label_loss,
             "domain_loss": domain_loss,

@@ -7,20 +7,20 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_gen.data.batches import DomainBatch, PairBatch
 from lightning_gen.errors import UserError
-from lightning_gen.models.base import GenerativeModel, ImageBatch
-from lightning_gen.models.optimizers import build_optimizer, build_schedule
+from lightning_gen.models.base import ImageBatch
+from lightning_gen.models.labels import check_has_classes
+from lightning_gen.models.one_optimizer import OneOptimizerModel
 from lightning_gen.networks.encoders import perceptron
 from lightning_gen.registry import construct
 
 TrainOn = Literal["source", "target", "both"]
 
 
-class DomainClassifier(GenerativeModel):
+class DomainClassifier(OneOptimizerModel):
     """A classifier of a target domain that is trained on the labels of a source domain, or on those of the target.
 
     Cross-entropy on labelled images of the source alone is the lower bound of domain adaptation, on all labels of the
@@ -58,7 +58,7 @@ class DomainClassifier(GenerativeModel):
         num_classes: int = 0,
         labelled_per_class: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, gradient_clip_norm)
         self.save_hyperparameters(logger=False)
         name = type(self).__name__
         if input_shape is None:
@@ -68,31 +68,20 @@ class DomainClassifier(GenerativeModel):
                 f"{name} needs domains of one shape, not {tuple(input_shape)} and {tuple(image_shape)}: set "
                 "data=adaptation"
             )
-        if not num_classes:
-            raise UserError(f"{name} learns classes, and the data set has none: choose another data set")
+        check_has_classes(name, num_classes)
         check_labels(train_on, labelled_per_class)
         self.train_on = train_on
-        self.optimizer_spec = optimizer
-        self.gradient_clip_norm = gradient_clip_norm
         self.body = construct(body, nn.Module, image_shape=tuple(image_shape))
         self.num_features = feature_width(self.body, image_shape)
         self.classifier = perceptron([self.num_features, *classifier_hidden, num_classes], "relu")
         # The layout in which convolutions are fastest, on the CPU too.
         self.to(memory_format=torch.channels_last)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """One optimizer for all networks."""
-        parameters = [parameter for network in self.networks().values() for parameter in network.parameters()]
-        optimizer = build_optimizer(self.optimizer_spec, parameters)
-        schedule = build_schedule(self.optimizer_spec, optimizer)
-        return [optimizer], [schedule] if schedule is not None else []
-
     def training_iteration(self, batch: ImageBatch) -> dict[str, Tensor]:
         """One step on the labelled images of a batch."""
         images, labels = self.labelled_images(batch)
         loss = F.cross_entropy(self.classifier(self.body(images)).float(), labels)
-        (optimizer,) = self.optimizer_list()
-        self.minimize(loss, optimizer, self, self.gradient_clip_norm)
+        self.step(loss)
         return {"loss": loss}
 
     def labelled_images(self, batch: ImageBatch) -> tuple[Tensor, Tensor]:

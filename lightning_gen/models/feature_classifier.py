@@ -11,11 +11,11 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lightning_gen.data.batches import SemiSupervisedBatch
 from lightning_gen.errors import UserError
 from lightning_gen.models.base import GenerativeModel, ImageBatch
 from lightning_gen.models.feature_heads import FeatureHead
 from lightning_gen.models.feature_sources import build_source
+from lightning_gen.models.labels import check_has_classes, labelled_part
 from lightning_gen.registry import construct
 
 
@@ -55,8 +55,7 @@ class FeatureClassifier(GenerativeModel):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if not num_classes:
-            raise UserError("the model learns classes, and the data set has none: choose another data set")
+        check_has_classes("the model", num_classes)
         self.source = build_source(source, tuple(image_shape), "model.source").requires_grad_(False)
         self.hparams["source"] = self.source.spec
         num_features = self.source.num_features
@@ -86,10 +85,7 @@ class FeatureClassifier(GenerativeModel):
     @torch.no_grad()
     def training_iteration(self, batch: ImageBatch) -> dict[str, Tensor]:
         """The cross-entropy of the batch's labelled images; nothing changes."""
-        images, labels = batch.images, batch.labels
-        if isinstance(batch, SemiSupervisedBatch):
-            images, labels = batch.labelled_images, batch.labelled_labels
-        assert labels is not None
+        images, labels = labelled_part(batch)
         return {"classification": cross_entropy(self.classify(images), labels)}
 
     @property

@@ -15,6 +15,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.losses.variational import labelled_objective, unlabelled_objective
 from lightning_gen.models.autoencoding import check_classes
 from lightning_gen.models.base import ImageBatch
+from lightning_gen.models.labels import check_has_classes
 from lightning_gen.models.vae import VAE, Posterior
 from lightning_gen.registry import construct
 
@@ -65,8 +66,7 @@ class M2(VAE):
         labelled_per_class: int | None = None,
         **options: Any,
     ) -> None:
-        if not num_classes:
-            raise UserError("model=m2 learns classes, and the data set has none: choose another data set")
+        check_has_classes("model=m2", num_classes)
         if labelled_per_class is None:
             raise UserError("model=m2 learns from few labels: set data.labelled_per_class, 10 for example")
         if labelled_weight < 0 or classification_weight < 0:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_gen.data.batches import UNLABELLED, SemiSupervisedBatch
 from lightning_gen.errors import UserError
 from lightning_gen.models.base import ImageBatch
-from lightning_gen.models.classifier import check_has_classes
+from lightning_gen.models.labels import check_has_classes
 from lightning_gen.models.one_optimizer import OneOptimizerModel
 from lightning_gen.models.pool_choice import pool_size
 from lightning_gen.seeds import make_rng
@@ -83,7 +83,7 @@ class PoolClassifier(OneOptimizerModel):
         gradient_clip_norm: float | None = None,
     ) -> None:
         super().__init__(optimizer, gradient_clip_norm)
-        check_has_classes(name, num_classes)
+        check_has_classes(f"model={name}", num_classes)
         if labelled_per_class is None:
             raise UserError(f"model={name} labels images that have no label: set data.labelled_per_class, to 10 say")
         counts = {"warmup_iterations": warmup_iterations, "round_iterations": round_iterations, "rounds": rounds}

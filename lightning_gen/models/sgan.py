@@ -19,6 +19,7 @@ from lightning_gen.losses.semi_supervised import (
 )
 from lightning_gen.models.base import ImageBatch
 from lightning_gen.models.gan import GAN, Labelled
+from lightning_gen.models.labels import check_has_classes
 from lightning_gen.networks.semi_supervised import CLASSES, ClassifyingDiscriminator
 from lightning_gen.regularizers import Step
 
@@ -66,8 +67,7 @@ class SGAN(GAN):
         labelled_per_class: int | None = None,
         **options: Any,
     ) -> None:
-        if not num_classes:
-            raise UserError("model=sgan learns classes, and the data set has none: choose another data set")
+        check_has_classes("model=sgan", num_classes)
         if labelled_per_class is None:
             raise UserError("model=sgan learns from few labels: set data.labelled_per_class, 10 for example")
         if options.get("loss", "non_saturating") != "non_saturating":

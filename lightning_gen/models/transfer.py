@@ -10,10 +10,10 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from lightning_gen.data.batches import SemiSupervisedBatch
 from lightning_gen.errors import UserError
 from lightning_gen.models.base import GenerativeModel, ImageBatch
 from lightning_gen.models.feature_sources import PixelFeatures, build_source
+from lightning_gen.models.labels import check_has_classes, labelled_part
 from lightning_gen.models.optimizers import build_optimizer, build_schedule
 from lightning_gen.networks.encoders import perceptron
 
@@ -60,8 +60,7 @@ class Transfer(GenerativeModel):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        if not num_classes:
-            raise UserError("model=transfer learns classes, and the data set has none: choose another data set")
+        check_has_classes("model=transfer", num_classes)
         if mode not in get_args(Mode):
             raise UserError(f"model.mode must be freeze, finetune or scratch, not {mode!r}")
         if body_lr_factor <= 0:
@@ -117,10 +116,7 @@ class Transfer(GenerativeModel):
 
     def training_iteration(self, batch: ImageBatch) -> dict[str, Tensor]:
         """One step on the labelled images of a batch."""
-        images, labels = batch.images, batch.labels
-        if isinstance(batch, SemiSupervisedBatch):
-            images, labels = batch.labelled_images, batch.labelled_labels
-        assert labels is not None
+        images, labels = labelled_part(batch)
         self._unfreeze(self.trained_layers)
         self._set_modes()
         loss = cross_entropy(self.classify(images), labels)

@@ -20,9 +20,9 @@ class SelfTraining(PoolClassifier):
 
     Scudder 1965, "Probability of error of some adaptive pattern-recognition machines" (IEEE Transactions on
     Information Theory 11); Yarowsky 1995, "Unsupervised word sense disambiguation rivaling supervised methods",
-    section 4, whose step 3c is ``threshold`` and whose labels may change (``relabel``); Lee 2013, "Pseudo-label: the simple and efficient
-    semi-supervised learning method for deep neural networks" (ICML workshop on challenges in representation learning),
-    which labels all images (``first_share=1``) in every iteration.
+    section 4, whose step 3c is ``threshold`` and whose labels may change (``relabel``); Lee 2013, "Pseudo-label: the
+    simple and efficient semi-supervised learning method for deep neural networks" (ICML workshop on challenges in
+    representation learning), which labels all images (``first_share=1``) in every iteration.
 
     Args:
         image_shape: (C, H, W) of the images.

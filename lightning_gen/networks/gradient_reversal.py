@@ -29,5 +29,5 @@ def reverse_gradient(inputs: Tensor, factor: float) -> Tensor:
         inputs: any shape.
         factor: lambda, at least 0.
     """
-    reversed_inputs: Tensor = _GradientReversal.apply(inputs, factor)  # type: ignore[no-untyped-call]
+    reversed_inputs: Tensor = _GradientReversal.apply(inputs, factor)
     return reversed_inputs

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from lightning_gen.callbacks.translated_source import TranslatedSource
@@ -80,7 +81,7 @@ def test_the_source_is_translated_once_and_keeps_its_labels(tmp_path: Path, monk
 def check_refusals(translator: Path, classifier: Path) -> None:
     def start(path: Path = translator, direction: str = "AtoB", data: Any = None, **options: Any) -> None:
         trainer: Any = SimpleNamespace(datamodule=data or adaptation("inverted", **options))
-        TranslatedSource(path, "unused", direction).on_fit_start(trainer, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
+        TranslatedSource(path, "unused", direction).on_fit_start(trainer, pl.LightningModule())
 
     with pytest.raises(UserError, match=r"other images of domain A than textured_digits: .*data\.domain"):
         start(data=adaptation("textured"))

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from lightning_gen.data.batches import ImageBatch, PairBatch
+from lightning_gen.data.batches import PairBatch
 from lightning_gen.data.image_set import ImageSet, ImageSource
 from lightning_gen.data.loaders import Columns
-from lightning_gen.data.module import ImageDataModule
+from lightning_gen.data.module import Batch, ImageDataModule
 from lightning_gen.errors import UserError
 
 
@@ -86,7 +86,7 @@ class UnpairedDataModule(PairDataModule):
         """Domain B and domain A."""
         return [self.split(name) for name in self.training_splits]
 
-    def assemble(self, columns: Columns) -> PairBatch | ImageBatch:
+    def assemble(self, columns: Columns) -> Batch:
         """A batch of both domains; batches for evaluation are of the one that was asked for."""
         if len(columns) == 1:
             return columns[0]

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lightning_gen.data.batches import DomainBatch, ImageBatch, PairBatch
+from lightning_gen.data.batches import DomainBatch
 from lightning_gen.data.image_set import ImageSet, ImageSource
 from lightning_gen.data.labels import class_law, with_others_hidden
 from lightning_gen.data.loaders import Columns
+from lightning_gen.data.module import Batch
 from lightning_gen.data.pairs import Canonical, PairDataModule
 from lightning_gen.data.sets.cifar import CIFAR10DataModule
 from lightning_gen.data.sets.derived import NEGATIVE, HalvesDataModule
@@ -123,7 +124,7 @@ class AdaptationDataModule(HalvesDataModule):
         """As many images of both domains; then those with labels of the target."""
         return [self.batch_size, self.batch_size, self.labelled_batch_size]
 
-    def assemble(self, columns: Columns) -> DomainBatch | PairBatch | ImageBatch:
+    def assemble(self, columns: Columns) -> Batch:
         """A batch of both domains; batches for evaluation are of the one that was asked for."""
         if len(columns) < 3:
             return super().assemble(columns)

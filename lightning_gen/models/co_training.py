@@ -71,7 +71,7 @@ class CoTraining(PoolClassifier):
             optimizer, "co_training", num_pools, num_training_images, num_classes, labelled_per_class, **options
         )
         self.save_hyperparameters(logger=False)
-        self.view_a, self.view_b = build_views(views, tuple(image_shape))
+        self.view_a, self.view_b = build_views(views, image_shape)
         self.classifier_a, self.classifier_b = (
             construct(classifier, nn.Module, image_shape=view.view_shape, num_outputs=num_classes)
             for view in (self.view_a, self.view_b)

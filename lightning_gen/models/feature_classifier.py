@@ -56,7 +56,7 @@ class FeatureClassifier(GenerativeModel):
         super().__init__()
         self.save_hyperparameters(logger=False)
         check_has_classes("the model", num_classes)
-        self.source = build_source(source, tuple(image_shape), "model.source").requires_grad_(False)
+        self.source = build_source(source, image_shape, "model.source").requires_grad_(False)
         self.hparams["source"] = self.source.spec
         num_features = self.source.num_features
         if pca is not None and not 1 <= pca <= num_features:
@@ -65,7 +65,12 @@ class FeatureClassifier(GenerativeModel):
         self.register_buffer("pca_mean", torch.zeros(0 if pca is None else num_features))
         self.register_buffer("pca_components", torch.zeros(pca or 0, num_features))
         self.register_buffer("fitted", torch.zeros((), dtype=torch.int64))
-        self.head = construct(head, FeatureHead, num_features=pca or num_features, num_classes=num_classes)
+        self.head = construct(
+            head,
+            FeatureHead,  # type: ignore[type-abstract]
+            num_features=pca or num_features,
+            num_classes=num_classes,
+        )
 
     def train(self, mode: bool = True) -> FeatureClassifier:
         """Training or evaluation mode; the source stays in evaluation mode."""

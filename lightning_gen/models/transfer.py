@@ -71,7 +71,7 @@ class Transfer(GenerativeModel):
         self.optimizer_spec = optimizer
         self.body_lr_factor = body_lr_factor if mode == "finetune" else 1.0
         self.unfreeze_every = unfreeze_every if mode == "finetune" else None
-        self.body = build_source(body, tuple(image_shape), "model.body", newly_drawn=mode == "scratch")
+        self.body = build_source(body, image_shape, "model.body", newly_drawn=mode == "scratch")
         if isinstance(self.body, PixelFeatures):
             raise UserError("model.body is not set: set model.body.run to a run whose features are transferred")
         self.hparams["body"] = self.body.spec

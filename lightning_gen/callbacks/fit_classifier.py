@@ -39,7 +39,7 @@ class FitClassifier(Callback):
             return
         assert isinstance(pl_module, GenerativeModel)
         if trainer.is_global_zero:
-            data: ImageDataModule = trainer.datamodule  # type: ignore[attr-defined]
+            data: ImageDataModule = trainer.datamodule
             with pl_module.evaluation():
                 facts = pl_module.fit_images(training_blocks(data, pl_module.uses_unlabelled, self.block_size))
             log_scalars(trainer, {f"fit/{name}": value for name, value in facts.items()}, pl_module.images_seen)

@@ -57,7 +57,7 @@ class FeatureSource(nn.Module):
                 layers.append([])
             layers[-1].append(module)
             if parametrize.is_parametrized(module):
-                layers[-1] += list(module.parametrizations.values())  # type: ignore[union-attr, operator]
+                layers[-1] += list(module.parametrizations.values())  # type: ignore[operator]
         return layers
 
     def used_parameters(self) -> list[str]:
@@ -274,7 +274,7 @@ def _default_weights(name: str) -> tuple[Path, str]:
     """Where torch's hub keeps torchvision's own weights, and where they are published."""
     from torchvision import models
 
-    url = models.get_model_weights(name).DEFAULT.url  # type: ignore[attr-defined]
+    url = models.get_model_weights(name).DEFAULT.url
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name, url
 
 

@@ -37,7 +37,7 @@ DIFFUSION = ("ddpm", "edm", "flow_matching", "ot_cfm", "guided_diffusion")
 GANS = {"dcgan": None, "cdcgan": "guided_diffusion"}
 """GAN -> the model beside which alone it is trained: a GAN with labels is compared with diffusion with labels."""
 
-GAN_SPEED = {"digits": 20.0, "mnist": 10.0}
+GAN_SPEED = {"digits": 20.0, "mnist": 6.0}
 """Iterations of these GANs in a second on one core, from which follows how many take as long as diffusion."""
 
 EVALUATIONS = (5, 10, 20, 50, 1000)

@@ -1,12 +1,12 @@
 """The section "Diffusion" of docs/results.md: diffusion models beside GANs, steps and guidance against quality.
 
-    python benchmarks/diffusion_results.py digits [--seeds 0] [--jobs 2]
-    python benchmarks/diffusion_results.py mnist --data-dir FOLDER [--seeds 0] [--jobs 2]
+    python benchmarks/diffusion_results.py digits [--parts models steps guidance] [--seeds 0] [--jobs 2]
+    python benchmarks/diffusion_results.py mnist --data-dir FOLDER [the same]
 
-Trains the diffusion experiments of a data set, then GANs for as long as the slowest of them took, and scores samples of
-some runs by other numbers of evaluations of the network and other guidance scales. Rewrites the data set's section and
-its pictures. Finished runs and scores are not made again, so it may be stopped and called again; ``--table-only``
-writes what is there.
+Of a data set, ``models`` trains the diffusion experiments, then GANs for as long as the slowest of them took; ``steps``
+and ``guidance`` train what they need of them, and score samples by other numbers of evaluations of the network, and by
+other guidance scales. Each rewrites its own section and pictures. Finished runs and scores are not made again, so it
+may be stopped and called again; ``--table-only`` writes what is there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,12 @@ from results_page import (
 
 from lightning_gen.report.line_plot import Curve, draw_curves
 
-DIFFUSION = ("ddpm", "edm", "flow_matching", "ot_cfm", "guided_diffusion")
-GANS = {"dcgan": None, "cdcgan": "guided_diffusion"}
+GUIDED = "guided_diffusion"
+DIFFUSION = ("ddpm", "edm", "flow_matching", "ot_cfm", GUIDED)
+GANS = {"dcgan": None, "cdcgan": GUIDED}
 """GAN -> the model beside which alone it is trained: a GAN with labels is compared with diffusion with labels."""
 
-GAN_SPEED = {"digits": 20.0, "mnist": 10.0}
+GAN_SPEED = {"digits": 20.0, "mnist": 6.0}
 """Iterations of these GANs in a second on one core, from which follows how many take as long as diffusion."""
 
 EVALUATIONS = (5, 10, 20, 50, 1000)
@@ -57,24 +59,43 @@ NUM_SAMPLES = {"digits": 1437, "mnist": 2500}
 SCALES = (0.0, 1.0, 1.5, 2.0, 4.0)
 CURVE_SAMPLES = 400
 SCORES = ("fd", "recall", "coverage", "class_accuracy")
+PARTS = ("models", "steps", "guidance")
 
 
-def train(
-    data: str, models: Sequence[str], seeds: Sequence[int], place: Sequence[str], output_dir: Path, jobs: int
-) -> None:
+@dataclass
+class Place:
+    """Where runs go and how they are run.
+
+    Attributes:
+        options: overrides of all runs.
+        output_dir: where the runs are.
+        jobs: runs at a time, and processes of an evaluation.
+    """
+
+    options: list[str]
+    output_dir: Path
+    jobs: int
+
+
+def trained(models: Iterable[str], data: str, seeds: Sequence[int], options: Sequence[str], place: Place) -> None:
+    """Train ``MODEL_DATA`` for every model and seed."""
+    runs = []
+    for seed in seeds:
+        for name in (f"{model}_{data}" for model in models):
+            run = [f"experiment={name}", f"experiment_name={name}", f"seed={seed}", f"run_name=seed{seed}"]
+            runs.append([*run, f"metrics.num_samples={NUM_SAMPLES[data]}", *options, *place.options])
+    run_experiments(runs, place.output_dir, place.jobs)
+
+
+def train_all(data: str, models: Sequence[str], seeds: Sequence[int], place: Place) -> None:
     """Diffusion models, then GANs for as long."""
-
-    def run(model: str, seed: int, *overrides: str) -> list[str]:
-        name = f"{model}_{data}"
-        common = [f"seed={seed}", f"run_name=seed{seed}", f"metrics.num_samples={NUM_SAMPLES[data]}"]
-        return [f"experiment={name}", f"experiment_name={name}", *common, *overrides]
-
-    run_experiments([run(model, seed, *place) for seed in seeds for model in models], output_dir, jobs)
-    records = [found for model in models for found in completed_records(f"{model}_{data}", seeds, output_dir).values()]
+    trained(models, data, seeds, [], place)
+    records = [
+        found for model in models for found in completed_records(f"{model}_{data}", seeds, place.output_dir).values()
+    ]
     seconds = max(record["train_seconds"] for record in records)
-    steps = f"trainer.max_steps={round(seconds * GAN_SPEED[data], -2):.0f}"
     gans = [gan for gan, beside in GANS.items() if beside is None or beside in models]
-    run_experiments([run(gan, seed, steps, *place) for seed in seeds for gan in gans], output_dir, jobs)
+    trained(gans, data, seeds, [f"trainer.max_steps={round(seconds * GAN_SPEED[data], -2):.0f}"], place)
 
 
 def sampler_steps(sampler: str, evaluations: int) -> int:
@@ -82,31 +103,35 @@ def sampler_steps(sampler: str, evaluations: int) -> int:
     return (evaluations + 1) // 2 if sampler == "heun" else evaluations
 
 
-def vary(data: str, models: Sequence[str], seed: int, output_dir: Path, nproc: int) -> None:
-    """Score samples by other steps and scales, and keep the scores in the runs' records."""
-    common = ["--record", "-n", str(CURVE_SAMPLES), "--nproc", str(nproc)]
-    for model in [each for each in SAMPLERS if each in models]:
-        run = output_dir / f"{model}_{data}" / f"seed{seed}"
+def vary_steps(data: str, models: Sequence[str], seed: int, place: Place) -> None:
+    """Score samples by other steps, and keep the scores in the runs' records."""
+    chosen = [each for each in SAMPLERS if each in models]
+    trained(chosen, data, [seed], [], place)
+    for model in chosen:
+        run = place.output_dir / f"{model}_{data}" / f"seed{seed}"
         for sampler in SAMPLERS[model]:
             for evaluations in EVALUATIONS:
                 most = MOST.get(sampler, 50)
                 if evaluations <= most and curve_score(run, data, sampler, evaluations) is None:
                     steps = str(sampler_steps(sampler, evaluations))
                     choice = ["--sampler", sampler, "--steps", steps, "--metrics", "frechet_distance"]
-                    evaluate(run, *choice, *common)
-    if "guided_diffusion" not in models:
-        return
-    run = output_dir / f"guided_diffusion_{data}" / f"seed{seed}"
+                    evaluate(run, place, *choice)
+
+
+def vary_guidance(data: str, seed: int, place: Place) -> None:
+    """Score samples by other guidance scales, and keep the scores in the run's record."""
+    trained([GUIDED], data, [seed], [], place)
+    run = place.output_dir / f"{GUIDED}_{data}" / f"seed{seed}"
     missing = [str(scale) for scale in SCALES if not guidance_scores(run, data, scale)]
     if missing:
         names = ["--metrics", "frechet_distance,recall,class_accuracy"]
-        evaluate(run, "--guidance-scale", ",".join(missing), *names, *common)
+        evaluate(run, place, "--guidance-scale", ",".join(missing), *names)
 
 
-def evaluate(run: Path, *options: str) -> None:
+def evaluate(run: Path, place: Place, *options: str) -> None:
     """``lightning-gen evaluate``."""
-    command = [sys.executable, "-m", "lightning_gen.cli", "evaluate", str(run), "--device", "cpu", *options]
-    subprocess.run(command, check=True)
+    command = [sys.executable, "-m", "lightning_gen.cli", "evaluate", str(run), "--device", "cpu", "--record"]
+    subprocess.run([*command, "-n", str(CURVE_SAMPLES), "--nproc", str(place.jobs), *options], check=True)
 
 
 def scores_of(run: Path) -> list[Mapping[str, Any]]:
@@ -190,9 +215,8 @@ def model_table(data: str, seeds: Sequence[int], output_dir: Path) -> list[str]:
     ]
 
 
-def curves(data: str, seed: int, output_dir: Path) -> list[str]:
-    """Steps and guidance against quality, as tables and a picture."""
-    lines: list[str] = []
+def steps_curve(data: str, seed: int, output_dir: Path) -> list[str]:
+    """Steps against quality, as a table and a picture."""
     drawn: list[Curve] = []
     rows = []
     for model, samplers in SAMPLERS.items():
@@ -204,34 +228,42 @@ def curves(data: str, seed: int, output_dir: Path) -> list[str]:
                 rows.append(f"| {model}, {sampler} | {' | '.join(cells)} |")
                 points = zip(EVALUATIONS, values, strict=True)
                 drawn.append(Curve(f"{model}, {sampler}", [(x, y) for x, y in points if y is not None]))
-    if rows:
-        path = IMAGES / f"diffusion_steps_{data}.png"
-        picture = draw_curves(drawn, x="evaluations of the network", y=f"fd_{data}", log_x=True, log_y=True)
-        path.write_bytes(picture)
-        lines += [
-            "",
-            f"| evaluations of the network | {' | '.join(map(str, EVALUATIONS))} |",
-            "| --- |" + " --- |" * len(EVALUATIONS),
-            *rows,
-            "",
-            f"fd_{data} of {CURVE_SAMPLES:,} samples; Heun takes an odd number of evaluations, one less than an "
-            "even one named.",
-            "",
-            f"![steps against quality](images/{path.name})",
-        ]
-    run = output_dir / f"guided_diffusion_{data}" / f"seed{seed}"
-    found = {scale: guidance_scores(run, data, scale) for scale in SCALES}
-    if any(found.values()):
-        lines += [
-            "",
-            f"| guidance scale | {' | '.join(f'{scale:g}' for scale in SCALES)} |",
-            "| --- |" + " --- |" * len(SCALES),
-        ]
-        for name, digits in (("fd", 1), ("recall", 3), ("class_accuracy", 3)):
-            values = [found[scale].get(name, math.nan) for scale in SCALES]
-            lines.append(f"| {name} | {' | '.join(f'{value:.{digits}f}' for value in values)} |")
-        lines += ["", f"Of {CURVE_SAMPLES:,} samples: 0 takes no labels, 1 is the conditional model itself."]
-    return lines
+    if not rows:
+        raise SystemExit("no steps are scored")
+    path = IMAGES / f"diffusion_steps_{data}.png"
+    picture = draw_curves(drawn, x="evaluations of the network", y=f"fd_{data}", log_x=True, log_y=True)
+    path.write_bytes(picture)
+    return [
+        f"| evaluations of the network | {' | '.join(map(str, EVALUATIONS))} |",
+        "| --- |" + " --- |" * len(EVALUATIONS),
+        *rows,
+        "",
+        f"fd_{data} of {CURVE_SAMPLES:,} samples, seed {seed}; Heun takes an odd number of evaluations, one less than "
+        "an even one named.",
+        "",
+        f"![steps against quality](images/{path.name})",
+    ]
+
+
+def guidance_curve(data: str, seed: int, output_dir: Path) -> list[str]:
+    """Guidance against quality, as a table."""
+    found = {scale: guidance_scores(output_dir / f"{GUIDED}_{data}" / f"seed{seed}", data, scale) for scale in SCALES}
+    if not all(found.values()):
+        raise SystemExit("no guidance scale is scored")
+    lines = [
+        f"| guidance scale | {' | '.join(f'{scale:g}' for scale in SCALES)} |",
+        "| --- |" + " --- |" * len(SCALES),
+    ]
+    for name, digits in (("fd", 1), ("recall", 3), ("class_accuracy", 3)):
+        values = [found[scale].get(name, math.nan) for scale in SCALES]
+        lines.append(f"| {name} | {' | '.join(f'{value:.{digits}f}' for value in values)} |")
+    record = completed_records(f"{GUIDED}_{data}", [seed], output_dir)[seed]
+    return [
+        *lines,
+        "",
+        f"Of {CURVE_SAMPLES:,} samples, seed {seed}: 0 takes no labels, 1 is the conditional model itself. "
+        f"{record['iterations']:,} iterations in {record['train_seconds']:.0f} s. {machine([record])}.",
+    ]
 
 
 def names(models: Iterable[str], data: str) -> dict[str, str]:
@@ -243,6 +275,7 @@ def main() -> None:
     """Run, and rewrite the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", choices=("digits", "mnist"))
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--models", nargs="+", default=list(DIFFUSION), choices=DIFFUSION)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--data-dir", type=Path)
@@ -251,15 +284,25 @@ def main() -> None:
     parser.add_argument("--table-only", action="store_true")
     arguments = parser.parse_args()
     data, output_dir = arguments.data, arguments.output_dir.resolve()
-    if not arguments.table_only:
-        place = [] if arguments.data_dir is None else [f"paths.data_dir={arguments.data_dir.resolve()}"]
-        train(data, arguments.models, arguments.seeds, place, output_dir, arguments.jobs)
-        vary(data, arguments.models, arguments.seeds[0], output_dir, arguments.jobs)
-    lines = model_table(data, arguments.seeds, output_dir) + curves(data, arguments.seeds[0], output_dir)
-    sheet = sample_sheet(names((*DIFFUSION, *GANS), data), arguments.seeds[0], output_dir, f"diffusion_{data}")
-    if sheet is not None:
-        lines += ["", f"![samples of every model](images/{sheet.name})"]
-    rewrite_section(f"diffusion_{data}", lines)
+    place = [] if arguments.data_dir is None else [f"paths.data_dir={arguments.data_dir.resolve()}"]
+    where = Place(place, output_dir, arguments.jobs)
+    first, run = arguments.seeds[0], not arguments.table_only
+    if "models" in arguments.parts:
+        if run:
+            train_all(data, arguments.models, arguments.seeds, where)
+        lines = model_table(data, arguments.seeds, output_dir)
+        sheet = sample_sheet(names((*DIFFUSION, *GANS), data), first, output_dir, f"diffusion_{data}")
+        if sheet is not None:
+            lines += ["", f"![samples of every model](images/{sheet.name})"]
+        rewrite_section(f"diffusion_{data}", lines)
+    if "steps" in arguments.parts:
+        if run:
+            vary_steps(data, arguments.models, first, where)
+        rewrite_section(f"diffusion_{data}_steps", steps_curve(data, first, output_dir))
+    if "guidance" in arguments.parts:
+        if run:
+            vary_guidance(data, first, where)
+        rewrite_section(f"diffusion_{data}_guidance", guidance_curve(data, first, output_dir))
 
 
 if __name__ == "__main__":

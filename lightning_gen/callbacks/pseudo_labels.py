@@ -57,7 +57,7 @@ class PseudoLabels(Callback):
         if len(self._images) != number or training_loader(trainer).plan.lengths[0] != number:
             raise UserError(
                 f"{data.name} has {len(self._images)} training images and the model {number} places for pseudo labels: "
-                "begin a new run, without damaged images"
+                "begin a new run, without damaged images or data.generated"
             )
         self._unlabelled = unlabelled_images(data)
         if not len(self._unlabelled):

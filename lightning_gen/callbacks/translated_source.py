@@ -43,10 +43,15 @@ class TranslatedSource(Callback):
     """
 
     def __init__(
-        self, translator: str | Path, cache_dir: str | Path, direction: str = "AtoB", block_size: int = 250
+        self, translator: str | Path | None, cache_dir: str | Path, direction: str = "AtoB", block_size: int = 250
     ) -> None:
         if block_size < 1:
             raise UserError(f"callbacks.translated_source.block_size must be at least 1, not {block_size}")
+        if translator is None:
+            raise UserError(
+                "callbacks.translated_source.translator is not set: set it to a run that translates, as of "
+                "experiment=cyclegan_adaptation_digits"
+            )
         self.translator = Path(translator)
         self.folder = Path(cache_dir) / "translated"
         self.direction = direction

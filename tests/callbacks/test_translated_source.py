@@ -108,3 +108,8 @@ def test_few_labels_of_the_target_are_counted_and_kept(tmp_path: Path) -> None:
     assert len(kept) == 30
     supervised = run("target_supervised_digits", *SMALL)
     assert supervised["scores"][0]["protocol"]["labels"] is None
+
+
+def test_a_translator_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"set it to a run that translates"):
+        TranslatedSource(None, tmp_path)

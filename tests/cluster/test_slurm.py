@@ -202,7 +202,7 @@ def test_submitit_trains_an_array_and_a_trial_that_is_told_to_stop_goes_on(slurm
         (array,) = {folder[0] for folder in folders}
         assert {folder[1] for folder in folders} == {"0", "1"}
         assert slurm.run("scancel", "--signal=USR2", f"{array}_0").returncode == 0
-        wait_until(finished, "both trials", slurm, seconds=180)
+        wait_until(finished, "both trials", slurm, seconds=400)
     finally:
         multirun.kill()
         _, stderr = multirun.communicate()

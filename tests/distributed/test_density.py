@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import torch
+
 from lightning_gen.scoring import ScoringJob, score
 from tests.conftest import ROOT, run_command
 
@@ -40,7 +42,13 @@ def test_scores_of_two_processes_are_those_of_the_checkpoint_in_one(tmp_path: Pa
     run = tmp_path / "runs" / "tiny" / "run"
     record = json.loads((run / "result.json").read_text())
     assert record["hardware"]["processes"] == 2
-    found = {each["name"]: each for each in score(ScoringJob(run))}
+    # Sums are the same bits at any number of processes of as many threads each.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(record["hardware"]["threads"])
+    try:
+        found = {each["name"]: each for each in score(ScoringJob(run))}
+    finally:
+        torch.set_num_threads(threads)
     recorded = {each["name"]: each for each in record["scores"]}
     assert found.keys() == recorded.keys()
     for name in ("bits_per_dim", "nll", "reconstruction_error", "active_units"):

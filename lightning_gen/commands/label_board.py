@@ -29,6 +29,9 @@ def labels(
         list[Path] | None, typer.Argument(help="Folders that hold your runs.", show_default=str(RUNS))
     ] = None,
     split: Annotated[Split, typer.Option(help="Errors on this split; val to choose settings by.")] = Split.test,
+    any_size: Annotated[
+        bool, typer.Option("--any-size", help="Let errors on the same images at different sizes share a table.")
+    ] = False,
     data: Annotated[list[str] | None, name_filter("Only this data set")] = None,
     model: Annotated[list[str] | None, name_filter("Only this model")] = None,
     experiment: Annotated[list[str] | None, name_filter("Only this experiment")] = None,
@@ -55,7 +58,7 @@ def labels(
     for problem in skipped:
         say(f"skipped: {problem}")
     chosen = Selection(data=data or (), models=model or (), experiments=experiment or ()).runs(found)
-    boards = build_label_boards(chosen, split.value)
+    boards = build_label_boards(chosen, split.value, any_size=any_size)
     if not boards:
         say(f"No completed runs there have a {split.value}_error: add callbacks=classification when you train")
     if plot is not None:

@@ -117,12 +117,14 @@ class LabelBoard:
     rows: list[Row] = field(default_factory=list)
 
 
-def build_label_boards(found: Iterable[FoundRun], split: str = "test") -> list[LabelBoard]:
+def build_label_boards(found: Iterable[FoundRun], split: str = "test", *, any_size: bool = False) -> list[LabelBoard]:
     """One board for every set of images that completed runs were tested on; they may differ in `OF_THE_METHOD` alone.
 
     Args:
         found: the runs.
         split: whose errors they are.
+        any_size: whether pixels may differ too, as those of one set at several sizes do. The name of the set, the
+            split, the number of images and the sequence of their labels still have to be equal.
     """
     boards: dict[str, LabelBoard] = {}
     members: dict[str, dict[Key, dict[str, list[tuple[FoundRun, LabelRun]]]]] = {}
@@ -134,6 +136,9 @@ def build_label_boards(found: Iterable[FoundRun], split: str = "test") -> list[L
             if score["name"] != f"{split}_error" or _part(protocol, "metric").get("name") != METRIC:
                 continue
             shared = {key: value for key, value in protocol.items() if key not in OF_THE_METHOD}
+            reference = _part(protocol, "reference")
+            if any_size and "labels_digest" in reference:
+                shared["reference"] = {key: value for key, value in reference.items() if key != "digest"}
             key = config_digest(shared)
             boards.setdefault(key, LabelBoard(score["name"], key, shared))
             row = members.setdefault(key, {}).setdefault(_key(run, protocol), {})
@@ -159,7 +164,8 @@ def describe_label_board(board: LabelBoard) -> str:
     reference = _part(board.protocol, "reference")
     size = reference.get("size")
     number = f"{size:,} " if isinstance(size, int) else ""
-    return f"percent of {number}{reference.get('dataset')} {reference.get('split')} images"
+    sizes = "" if "digest" in reference else " of any size"
+    return f"percent of {number}{reference.get('dataset')} {reference.get('split')} images{sizes}"
 
 
 def to_label_table(board: LabelBoard) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -112,7 +113,15 @@ def test_the_protocol_holds_set_split_labels_and_weights(tmp_path: Path) -> None
     protocol = first[0]["protocol"]
     test = DigitsDataModule("unused", image_size=28).split("test")
     assert isinstance(test, ImageSet)
-    assert protocol["reference"] == {"dataset": "digits", "split": "test", "size": 360, "digest": test.digest}
+    assert test.labels is not None
+    labels_digest = hashlib.sha256(test.labels.numpy().astype("<i8").tobytes()).hexdigest()
+    assert protocol["reference"] == {
+        "dataset": "digits",
+        "split": "test",
+        "size": 360,
+        "digest": test.digest,
+        "labels_digest": labels_digest,
+    }
     assert protocol["labels"]["number"] == 30
     assert protocol["weights"] == "ema"
     assert first[0]["protocol_hash"] == protocol_hash(protocol)

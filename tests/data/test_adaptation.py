@@ -208,6 +208,7 @@ def test_textures_can_be_cut_from_cifar(monkeypatch: pytest.MonkeyPatch) -> None
     assert torch.equal(data.reference_set("test").images[0].short(), (parts[which] - digits[0].short()).abs())
     assert len(data.split("train"))
     assert read == ["train"], "its test images are left alone, and the others read once"
+    assert data.name == "cifar10_textured_digits", "other images than those of the photographs' textures"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lightning_gen.cli import app
 from lightning_gen.errors import UserError
-from lightning_gen.tracking.label_board import build_label_boards, format_cell, to_label_table
+from lightning_gen.tracking.label_board import build_label_boards, describe_label_board, format_cell, to_label_table
 from lightning_gen.tracking.record_files import FoundRun
 from tests.tracking.records import record, write
 
@@ -86,6 +86,26 @@ def test_only_errors_on_the_same_images_share_a_table() -> None:
     assert names == [["eight"], ["four", "one", "two"], ["three"]], "averaged weights belong to the method"
     (board,) = build_label_boards(runs, "val")
     assert (board.score, [row.name for row in board.rows]) == ("val_error", ["five"])
+
+
+def test_errors_on_one_set_at_several_sizes_share_a_table_where_that_is_asked_for() -> None:
+    def at(size: int, labels: str = "l", **changes: Any) -> dict[str, Any]:
+        reference = {"dataset": "mnist", "split": "test", "size": 10_000, "digest": f"{size}", "labels_digest": labels}
+        return {"reference": {**reference, **changes}}
+
+    runs = found(
+        error("a", 0, 100, 9.0, protocol=at(28)),
+        error("b", 0, 100, 8.0, protocol=at(32)),
+        error("other classes", 0, 100, 7.0, protocol=at(28, "m")),
+        error("other set", 0, 100, 6.0, protocol=at(28, dataset="fashion_mnist")),
+        error("no digest of labels", 0, 100, 5.0),
+    )
+    assert len(build_label_boards(runs)) == 5
+    boards = build_label_boards(runs, any_size=True)
+    names = sorted(sorted(row.name for row in board.rows) for board in boards)
+    assert names == [["a", "b"], ["no digest of labels"], ["other classes"], ["other set"]]
+    (both,) = (board for board in boards if len(board.rows) == 2)
+    assert describe_label_board(both) == "percent of 10,000 mnist test images of any size"
 
 
 def test_averaged_and_raw_weights_of_one_experiment_are_two_rows() -> None:

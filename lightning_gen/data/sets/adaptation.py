@@ -75,7 +75,8 @@ class AdaptationDataModule(HalvesDataModule):
             raise UserError(f"{self.source.name} is not grey and cannot be coloured: set data.domain to another")
         self.domain = domain
         self.textures = textures
-        self.name = f"{domain}_{self.source.name}"
+        cut_from = "cifar10_" if domain == "textured" and textures == "cifar10" else ""
+        self.name = f"{cut_from}{domain}_{self.source.name}"
         self.image_channels = self.input_channels = self.source.image_channels if domain == "inverted" else 3
         if labelled_per_class == 0:
             self._labelled = torch.zeros(0, dtype=torch.int64)

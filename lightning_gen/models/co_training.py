@@ -58,7 +58,7 @@ class CoTraining(PoolClassifier):
         classifier: Mapping[str, Any],
         optimizer: Mapping[str, Any],
         num_training_images: int,
-        views: str | Sequence[Mapping[str, Any]] = "top_bottom",
+        views: str | Sequence[Mapping[str, Any]] = "left_right",
         pool: Literal["shared", "separate"] = "shared",
         num_classes: int = 0,
         labelled_per_class: int | None = None,

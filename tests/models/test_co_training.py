@@ -29,6 +29,7 @@ def co_training(**options: Any) -> CoTraining:
         "num_classes": 2,
         "num_training_images": 200,
         "labelled_per_class": 1,
+        "views": "top_bottom",
     }
     return CoTraining(**{**defaults, **options})
 

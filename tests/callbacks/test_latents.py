@@ -18,6 +18,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.images import to_float
 from tests.conftest import forked
 from tests.models.small_latents import small_first_stage, small_latent_diffusion
+from tests.trainers import quiet_trainer
 
 
 def digits(**options: Any) -> DigitsDataModule:
@@ -35,15 +36,7 @@ def counted(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def fit(
     model: Any, data: DigitsDataModule, steps: int, *callbacks: pl.Callback, start: Path | None = None
 ) -> pl.Trainer:
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-    )
+    trainer = quiet_trainer(steps, *callbacks)
     trainer.fit(model, datamodule=data, ckpt_path=start, weights_only=True)
     return trainer
 

@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 
 from lightning_gen.callbacks.fit_classifier import FitClassifier
@@ -15,6 +14,7 @@ from lightning_gen.data import ImageDataModule
 from lightning_gen.registry import construct
 from lightning_gen.training import build_model, quieten
 from tests.models.tiny import EVERY_MODEL, tiny_config
+from tests.trainers import quiet_trainer
 
 
 def digest(model: torch.nn.Module) -> str:
@@ -37,17 +37,12 @@ def main(folder: Path) -> None:
         data = construct(config["data"], ImageDataModule)  # type: ignore[type-abstract]
         model = build_model(config, data)
         before = digest(model)
-        trainer = pl.Trainer(
-            accelerator="cpu",
+        trainer = quiet_trainer(
+            config["trainer"]["max_steps"],
+            FitClassifier(),
             devices=2,
             strategy="ddp_find_unused_parameters_true",
-            max_steps=config["trainer"]["max_steps"],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
             use_distributed_sampler=False,
-            callbacks=[FitClassifier()],
         )
         trainer.fit(model, datamodule=data)
         rank = trainer.global_rank

@@ -16,6 +16,7 @@ from lightning_gen.registry import construct
 from lightning_gen.training import build_model, quieten
 from tests.distributed.family import digest
 from tests.models.tiny import tiny_config
+from tests.trainers import quiet_trainer
 
 ITERATIONS = 6
 
@@ -27,17 +28,7 @@ def train(steps: int, checkpoint: Path | None = None) -> tuple[CycleGAN, pl.Trai
     data = construct(config["data"], ImageDataModule)  # type: ignore[type-abstract]
     model = build_model(config, data)
     assert isinstance(model, CycleGAN)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=2,
-        strategy="ddp_find_unused_parameters_true",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    trainer = quiet_trainer(steps, devices=2, strategy="ddp_find_unused_parameters_true", use_distributed_sampler=False)
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return model, trainer
 

@@ -6,7 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 
 from lightning_gen.callbacks.pseudo_labels import PseudoLabels, propose_in_blocks, unlabelled_images
@@ -17,6 +16,7 @@ from lightning_gen.tracking.run_directory import RunDirectory
 from lightning_gen.training import build_model, quieten
 from tests.distributed.family import digest
 from tests.models.tiny import tiny_config
+from tests.trainers import quiet_trainer
 
 
 def main(folder: Path) -> None:
@@ -30,17 +30,12 @@ def main(folder: Path) -> None:
     model = build_model(config, data)
     assert isinstance(model, CoTraining)
     # The last iteration ends with a round.
-    trainer = pl.Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
+        4,
+        PseudoLabels(RunDirectory(folder), block_size=100),
         devices=2,
         strategy="ddp_find_unused_parameters_true",
-        max_steps=4,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
         use_distributed_sampler=False,
-        callbacks=[PseudoLabels(RunDirectory(folder), block_size=100)],
     )
     trainer.fit(model, datamodule=data)
     together = model.pool_labels.clone()

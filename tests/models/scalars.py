@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from lightning_gen.data.batches import PairBatch
 from lightning_gen.models.base import GenerativeModel
 from lightning_gen.networks.translator import DomainDiscriminator, Translator
+from tests.trainers import quiet_trainer
 
 
 class Multiply(nn.Module):
@@ -93,8 +94,7 @@ class Keep(pl.Callback):
 def fit(model: GenerativeModel, a: Tensor, b: Tensor, steps: int = 1) -> tuple[list[dict[str, float]], pl.Trainer]:
     """Train on one batch, again and again; the losses of every iteration."""
     keep = Keep()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(accelerator="cpu", max_steps=steps, enable_model_summary=False, callbacks=[keep], **quiet)
+    trainer = quiet_trainer(steps, keep)
     batches: Any = [PairBatch(a, b, None, None)] * steps
     trainer.fit(model, train_dataloaders=DataLoader(batches, batch_size=None))
     return keep.losses, trainer

@@ -10,6 +10,7 @@ import torch
 
 from lightning_gen.data.sets.digits import DigitsDataModule
 from lightning_gen.models.gan import GAN
+from tests.trainers import quiet_trainer
 
 ADAM = {"name": "Adam", "lr": 1e-3, "betas": [0.5, 0.999]}
 
@@ -25,15 +26,7 @@ def small_gan(**options: Any) -> GAN:
 
 
 def fit(model: GAN, steps: int, *callbacks: pl.Callback, checkpoint: Path | None = None) -> pl.Trainer:
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-    )
+    trainer = quiet_trainer(steps, *callbacks)
     data = DigitsDataModule("unused", batch_size=16)
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return trainer

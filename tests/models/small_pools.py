@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +16,7 @@ from lightning_gen.models.classifier import Classifier
 from lightning_gen.models.co_training import CoTraining
 from lightning_gen.models.self_training import SelfTraining
 from lightning_gen.tracking.run_directory import RunDirectory
+from tests.trainers import quiet_trainer
 
 SHAPE = (1, 4, 4)
 SGD = {"name": "SGD", "lr": 1.0}
@@ -71,15 +71,7 @@ def train(model: Classifier | SelfTraining | CoTraining, data: PointSet, steps: 
     """Train; returns the lines of ``rounds.jsonl``."""
     model.seed = data.seed
     run.mkdir(parents=True, exist_ok=True)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[PseudoLabels(RunDirectory(run))],
-    )
+    trainer = quiet_trainer(steps, PseudoLabels(RunDirectory(run)))
     trainer.fit(model, datamodule=data)
     return RunDirectory(run).read_rounds()
 

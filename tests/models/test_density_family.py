@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
@@ -20,6 +19,7 @@ from lightning_gen.models.capabilities import Classifies, Encodes, FitsFeatures,
 from lightning_gen.registry import construct
 from lightning_gen.training import build_model
 from tests.models.tiny import ADVERSARIAL, EVERY_MODEL, TRANSLATING, tiny_config
+from tests.trainers import quiet_trainer
 
 MODELS = [name for name in EVERY_MODEL if name not in {*ADVERSARIAL, *TRANSLATING}]
 
@@ -37,15 +37,7 @@ def build(name: str) -> tuple[GenerativeModel, ImageDataModule]:
 def fit(
     parts: tuple[GenerativeModel, ImageDataModule], steps: int, *callbacks: Callback, start: Path | None = None
 ) -> Trainer:
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[FitClassifier(), *callbacks],
-    )
+    trainer = quiet_trainer(steps, FitClassifier(), *callbacks)
     model, data = parts
     trainer.fit(model, datamodule=data, ckpt_path=start, weights_only=True)
     return trainer

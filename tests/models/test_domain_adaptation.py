@@ -21,6 +21,7 @@ from lightning_gen.models.adda import ADDA
 from lightning_gen.models.dann import DANN
 from lightning_gen.models.domain_classifier import DomainClassifier
 from tests.models.test_family import build, fit, same, state
+from tests.trainers import quiet_trainer
 
 SHAPE = (1, 8, 8)
 MLP = {"_target_": "lightning_gen.networks.encoders.MLPEncoder", "num_outputs": 6, "hidden": [16]}
@@ -77,10 +78,7 @@ def gradients(loss: torch.Tensor, network: nn.Module) -> list[torch.Tensor]:
 
 
 def train(model: GenerativeModel, batches: list[Any], steps: int, *callbacks: pl.Callback) -> None:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(
-        accelerator="cpu", max_steps=steps, enable_model_summary=False, callbacks=list(callbacks), **quiet
-    )
+    trainer = quiet_trainer(steps, *callbacks)
     trainer.fit(model, train_dataloaders=DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
 
 

@@ -21,6 +21,7 @@ from lightning_gen.models.translation import TranslationModel
 from lightning_gen.registry import construct
 from lightning_gen.training import build_model
 from tests.models.tiny import ADVERSARIAL, EVERY_MODEL, PIXEL_MODELS, SAMPLERS, TRANSLATING, tiny_config
+from tests.trainers import quiet_trainer
 
 State = dict[str, torch.Tensor]
 
@@ -33,10 +34,7 @@ def build(name: str, *overrides: str) -> tuple[GenerativeModel, ImageDataModule]
 
 
 def fit(model: GenerativeModel, data: ImageDataModule, steps: int, checkpoint: Path | None = None) -> pl.Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(
-        accelerator="cpu", max_steps=steps, enable_model_summary=False, callbacks=[FitClassifier()], **quiet
-    )
+    trainer = quiet_trainer(steps, FitClassifier())
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return trainer
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -28,6 +27,7 @@ from lightning_gen.models.feature_sources import build_source, pooled
 from lightning_gen.models.linear_probe import Probe
 from lightning_gen.training import train
 from tests.models.small import fit, small_gan
+from tests.trainers import quiet_trainer
 
 LINEAR = {"_target_": "lightning_gen.models.feature_heads.LinearHead"}
 MIXTURE = {"_target_": "lightning_gen.models.feature_heads.GaussianMixtureHead"}
@@ -40,13 +40,6 @@ def digits(**options: Any) -> DigitsDataModule:
 
 def classifier(head: dict[str, Any] = MIXTURE, **options: Any) -> FeatureClassifier:
     return FeatureClassifier((1, 8, 8), **{"source": {}, "head": head, "num_classes": 10, **options})
-
-
-def trainer(steps: int = 1, *callbacks: pl.Callback) -> pl.Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return pl.Trainer(
-        accelerator="cpu", max_steps=steps, enable_model_summary=False, callbacks=list(callbacks), **quiet
-    )
 
 
 def blobs(number: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -118,7 +111,7 @@ def test_it_is_fitted_to_the_training_images_with_the_labels_that_may_be_seen(mo
     monkeypatch.setattr(FeatureClassifier, "fit_images", watched)
     model = classifier(pca=6)
     assert isinstance(model, FitsFeatures)
-    trainer(1, FitClassifier(block_size=100)).fit(model, datamodule=data)
+    quiet_trainer(1, FitClassifier(block_size=100)).fit(model, datamodule=data)
     images, labels = (torch.cat(each) for each in zip(*seen, strict=True))
     train, val = data.split("train"), data.split("val")
     assert isinstance(train, ImageSet)
@@ -157,7 +150,7 @@ def test_the_labels_of_other_images_change_nothing() -> None:
         others[chosen] = train.labels[chosen]
         data._splits["train"] = train.with_labels(others)
         model = classifier(pca=6)
-        trainer(1, FitClassifier()).fit(model, datamodule=data)
+        quiet_trainer(1, FitClassifier()).fit(model, datamodule=data)
         models.append(model.state_dict())
     assert all(torch.equal(tensor, models[1][name]) for name, tensor in models[0].items())
 
@@ -165,7 +158,7 @@ def test_the_labels_of_other_images_change_nothing() -> None:
 def test_principal_components_are_those_of_all_training_images() -> None:
     data = digits()
     model = classifier(pca=5)
-    trainer(1, FitClassifier()).fit(model, datamodule=data)
+    quiet_trainer(1, FitClassifier()).fit(model, datamodule=data)
     train, test = data.reference_set("train"), data.reference_set("test")
     reference = PCA(5).fit(to_float(train.images).flatten(1).double().numpy())
     found = model.features(to_float(test.images)).abs()
@@ -175,7 +168,7 @@ def test_principal_components_are_those_of_all_training_images() -> None:
 
 def test_nothing_is_classified_without_a_fit() -> None:
     with pytest.raises(UserError, match=r"nothing fitted the classifier: set callbacks\.fit_classifier"):
-        trainer().fit(classifier(pca=6), datamodule=digits())
+        quiet_trainer(1).fit(classifier(pca=6), datamodule=digits())
 
 
 @pytest.mark.parametrize(("experiment", "limit"), [("gaussian_mixture_digits", 8.0), ("svm_features_digits", 12.0)])
@@ -226,7 +219,7 @@ def test_a_runs_features_are_its_models_and_travel_in_the_checkpoint(tmp_path: P
     assert "generator" not in {name.split(".")[2] for name in model.state_dict() if name.startswith("source.")}
     before = {name: tensor.clone() for name, tensor in model.source.state_dict().items()}
     data = DigitsDataModule("unused", labelled_per_class=5)
-    done = trainer(2, FitClassifier())
+    done = quiet_trainer(2, FitClassifier())
     done.fit(model, datamodule=data)
     done.save_checkpoint(own_file)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.source.state_dict().items())

@@ -23,19 +23,13 @@ from lightning_gen.models.kl_autoencoder import VQGAN, KLAutoencoder
 from lightning_gen.networks.decoders import MapDecoder
 from lightning_gen.networks.residual_maps import ResidualMapDecoder, ResidualMapEncoder
 from tests.models.small_latents import ADAM, DISCRIMINATOR, images, small_first_stage
+from tests.trainers import quiet_trainer
 
 State = dict[str, Tensor]
 
 
 def fit(model: FirstStage, steps: int, start: Path | None = None) -> pl.Trainer:
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(steps)
     data = DigitsDataModule("unused", batch_size=16, image_size=8)
     trainer.fit(model, datamodule=data, ckpt_path=start, weights_only=True)
     return trainer

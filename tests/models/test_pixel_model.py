@@ -17,6 +17,7 @@ from lightning_gen.errors import UserError
 from lightning_gen.images import from_levels, to_levels
 from lightning_gen.models.capabilities import Completes, Likelihood, Samples
 from lightning_gen.models.pixel_model import PixelModel
+from tests.trainers import quiet_trainer
 
 PACKAGE = "lightning_gen.networks"
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -224,8 +225,7 @@ def test_labels_change_probabilities_and_samples(name: str) -> None:
 
 
 def fit(model: PixelModel, steps: int, **options: Any) -> pl.Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(accelerator="cpu", max_steps=steps, enable_model_summary=False, **quiet, **options)
+    trainer = quiet_trainer(steps, **options)
     trainer.fit(model, datamodule=DigitsDataModule("unused", batch_size=16, image_size=8))
     return trainer
 

@@ -14,6 +14,7 @@ from lightning_gen.losses.semi_supervised import labelled_loss, unlabelled_loss
 from lightning_gen.models.capabilities import Classifies, Latents, Samples
 from lightning_gen.models.checkpoints import load_model
 from lightning_gen.models.sgan import SGAN
+from tests.trainers import quiet_trainer
 
 ADAM = {"name": "Adam", "lr": 1e-3, "betas": [0.5, 0.999]}
 NETWORKS = "lightning_gen.networks.semi_supervised"
@@ -45,10 +46,7 @@ class HiddenImages(pl.Callback):
 
 
 def fit(model: SGAN, steps: int, *callbacks: pl.Callback, labelled_per_class: int | None = 2) -> pl.Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(
-        accelerator="cpu", max_steps=steps, enable_model_summary=False, callbacks=list(callbacks), **quiet
-    )
+    trainer = quiet_trainer(steps, *callbacks)
     data = DigitsDataModule("unused", batch_size=16, image_size=8, labelled_per_class=labelled_per_class)
     trainer.fit(model, datamodule=data)
     return trainer

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from lightning_gen.models.capabilities import Classifies, HasFeatures
 from lightning_gen.models.transfer import Transfer
 from lightning_gen.training import train
 from tests.models.small import ADAM, fit, small_gan
+from tests.trainers import quiet_trainer
 
 GAN_SPEC = {
     "_target_": "lightning_gen.models.gan.GAN",
@@ -45,15 +45,7 @@ def transfer(body: dict[str, Any] | None = None, **options: Any) -> Transfer:
 
 
 def fit_transfer(model: Transfer, steps: int, *callbacks: Callback) -> Trainer:
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-    )
+    trainer = quiet_trainer(steps, *callbacks)
     data = DigitsDataModule("unused", batch_size=16, labelled_per_class=5)
     trainer.fit(model, datamodule=data)
     return trainer

@@ -16,6 +16,7 @@ from lightning_gen.registry import construct
 from lightning_gen.training import build_model
 from tests.end_to_end.test_resume import assert_equal
 from tests.models.tiny import TRANSLATING, tiny_config
+from tests.trainers import quiet_trainer
 
 
 def build(name: str) -> tuple[GenerativeModel, ImageDataModule]:
@@ -26,8 +27,7 @@ def build(name: str) -> tuple[GenerativeModel, ImageDataModule]:
 
 
 def fit(model: GenerativeModel, data: ImageDataModule, steps: int, checkpoint: Path | None = None) -> pl.Trainer:
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(accelerator="cpu", max_steps=steps, enable_model_summary=False, **quiet)
+    trainer = quiet_trainer(steps)
     trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return trainer
 

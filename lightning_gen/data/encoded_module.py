@@ -12,17 +12,11 @@ from torch import Tensor
 from lightning_gen.data.encoded_set import EncodedSet
 from lightning_gen.data.formats.decoding import Frame
 from lightning_gen.data.formats.records import FileRecords, Records
+from lightning_gen.data.image_paths import IMAGE_SUFFIXES, is_clutter
 from lightning_gen.data.module import ImageDataModule
 from lightning_gen.errors import UserError
 
 log = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".avif", ".jp2")
-
-
-def is_clutter(path: Path) -> bool:
-    """Whether a file or folder is one that systems leave in folders of images: hidden, thumbnails, resource forks."""
-    return path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini", "__MACOSX")
 
 
 class EncodedDataModule(ImageDataModule):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_gen.data.image_files import ImageFiles, is_image_collection
 from lightning_gen.data.image_set import ImageSet, ImageSource
 from lightning_gen.errors import UserError, first_line
 from lightning_gen.files import atomic_path
@@ -140,8 +141,6 @@ def _read_arrays(path: Path, class_names: Sequence[str]) -> ImageSet:
 
 
 def _read_folder(path: Path, class_names: Sequence[str], cache_dir: Path) -> ImageSet:
-    from lightning_gen.data.image_files import ImageFiles, is_image_collection  # built on the base of data modules
-
     if not is_image_collection(path):
         raise UserError(f"data.generated.path={path} is no folder, archive or .npz file of images: {REMEDY}")
     files = ImageFiles(path, cache_dir)

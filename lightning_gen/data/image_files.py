@@ -11,11 +11,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from lightning_gen.data.encoded_module import IMAGE_SUFFIXES, is_clutter
 from lightning_gen.data.formats.archives import ARCHIVE_SUFFIXES, is_archive
 from lightning_gen.data.formats.decoding import decode_image
 from lightning_gen.data.formats.records import FileRecords
-from lightning_gen.data.sets.image_folder import open_path, set_name
+from lightning_gen.data.image_paths import IMAGE_SUFFIXES, is_clutter, open_path, set_name
 from lightning_gen.errors import UserError, first_line
 
 THREADS = 4

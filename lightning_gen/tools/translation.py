@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lightning_gen.data.encoded_module import IMAGE_SUFFIXES, is_clutter
 from lightning_gen.data.formats.decoding import decode_image
+from lightning_gen.data.image_paths import IMAGE_SUFFIXES, is_clutter
 from lightning_gen.errors import UserError, first_line
 from lightning_gen.images import save_png, to_float, to_uint8, with_channels
 from lightning_gen.models import GenerativeModel

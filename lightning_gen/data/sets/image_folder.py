@@ -9,40 +9,10 @@ from typing import Any, Literal
 import torch
 from sklearn.model_selection import train_test_split
 
-from lightning_gen.data.encoded_module import EncodedDataModule, is_clutter
+from lightning_gen.data.encoded_module import EncodedDataModule
 from lightning_gen.data.encoded_set import EncodedSet
-from lightning_gen.data.formats.archives import ARCHIVE_SUFFIXES, is_archive, unpack
+from lightning_gen.data.image_paths import is_clutter, open_path, set_name
 from lightning_gen.errors import UserError
-
-SPLIT_FOLDERS = ("train", "test", "val", "trainA", "trainB", "testA", "testB", "A", "B")
-"""Names of folders that mean something by themselves."""
-
-
-def open_path(path: str, cache_dir: Path) -> Path:
-    """The folder that ``data.path`` names; an archive is unpacked into the cache first.
-
-    Where an archive holds one folder alone that is no split, that is it.
-
-    Raises:
-        UserError: there is none, or the archive is damaged.
-    """
-    place = Path(path)
-    if is_archive(place) and place.is_file():
-        facts = place.stat()
-        folder = cache_dir / "unpacked" / f"{place.name}-{facts.st_size}-{facts.st_mtime_ns}"
-        unpack(place, folder)
-        inside = [entry for entry in folder.iterdir() if not is_clutter(entry)]
-        alone = len(inside) == 1 and inside[0].is_dir() and inside[0].name not in SPLIT_FOLDERS
-        return inside[0] if alone else folder
-    if not place.is_dir():
-        raise UserError(f"data.path={path!r} is no folder or archive: set data.path")
-    return place
-
-
-def set_name(path: str) -> str:
-    """What a set at ``data.path`` is called: the name of the folder, or of the archive without its suffix."""
-    name = Path(path).resolve().name
-    return next((name[: -len(suffix)] for suffix in ARCHIVE_SUFFIXES if name.lower().endswith(suffix)), name)
 
 
 class ImageFolderDataModule(EncodedDataModule):

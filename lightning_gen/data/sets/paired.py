@@ -15,10 +15,10 @@ from lightning_gen.data.encoded_module import EncodedDataModule
 from lightning_gen.data.encoded_set import EncodedSet
 from lightning_gen.data.formats.decoding import decode_image
 from lightning_gen.data.formats.records import FileRecords, Records
+from lightning_gen.data.image_paths import open_path, set_name
 from lightning_gen.data.image_set import ImageSet
 from lightning_gen.data.loaders import Columns
 from lightning_gen.data.pairs import PairDataModule
-from lightning_gen.data.sets.image_folder import open_path, set_name
 from lightning_gen.errors import UserError
 
 

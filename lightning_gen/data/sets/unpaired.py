@@ -6,8 +6,8 @@ from typing import Any
 
 from lightning_gen.data.encoded_module import EncodedDataModule
 from lightning_gen.data.encoded_set import EncodedSet
+from lightning_gen.data.image_paths import open_path, set_name
 from lightning_gen.data.pairs import UnpairedDataModule
-from lightning_gen.data.sets.image_folder import open_path, set_name
 
 FOLDERS = {"train": "trainB", "test": "testB", "train_a": "trainA", "test_a": "testA"}
 

@@ -129,23 +129,26 @@ def transfers() -> dict[str, list[Runs]]:
     }
 
 
-TRANSLATOR = Runs("CycleGAN", "cyclegan_adaptation_mnist")
-SIZE = ("data.image_size=32",)
-"""Of all domains' images, as the CycleGAN's have to be."""
+def adaptations(data: str, image_size: int) -> list[Runs]:
+    """Every method on the adaptation experiments of a set, at the size that its CycleGAN takes."""
+    size = (f"data.image_size={image_size}",)
+    translator = Runs(f"CycleGAN on {data}", f"cyclegan_adaptation_{data}")
+    return [
+        Runs("source alone", f"source_only_{data}", overrides=size),
+        Runs("DANN", f"dann_{data}", overrides=size),
+        Runs("ADDA", f"adda_{data}", overrides=size),
+        Runs(
+            "source translated by CycleGAN",
+            f"translated_source_{data}",
+            overrides=size,
+            sources={"callbacks.translated_source.translator": translator},
+        ),
+        Runs("target with its labels", f"target_supervised_{data}", overrides=size),
+    ]
 
-DOMAINS = (
-    Runs("source alone", "source_only_mnist", overrides=SIZE),
-    Runs("DANN", "dann_mnist", overrides=SIZE),
-    Runs("ADDA", "adda_mnist", overrides=SIZE),
-    Runs(
-        "source translated by CycleGAN",
-        "translated_source_mnist",
-        overrides=SIZE,
-        sources={"callbacks.translated_source.translator": TRANSLATOR},
-    ),
-    Runs("target with its labels", "target_supervised_mnist", overrides=SIZE),
-)
-"""From MNIST, with labels, to textured MNIST, without."""
+
+DOMAINS = {"MNIST to textured MNIST": adaptations("mnist", 32), "digits to negatives": adaptations("digits", 16)}
+"""From a source with labels to a target without."""
 
 GENERATORS = (
     Runs("cDCGAN", "cdcgan_digits"),

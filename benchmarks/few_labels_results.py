@@ -15,7 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,49 +169,44 @@ def few_labels_curves(arguments: Arguments) -> list[str]:
     ]
 
 
-def few_labels_transfer(arguments: Arguments) -> list[str]:
-    """A body of another run: from scratch, frozen and tuned further."""
-    tables = transfers()
-    everything = [runs for group in tables.values() for runs in group]
+def grouped(
+    groups: Mapping[str, Sequence[Runs]], head: str, arguments: Arguments
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """A table with a row for each method of each group, empty without runs, and the records that it is of."""
+    everything = [runs for group in groups.values() for runs in group]
     if not arguments.table_only:
         train_sources(everything, arguments)
         train([(runs, f"seed{seed}", seed, ()) for runs in everything for seed in arguments.seeds], arguments)
     rows, found = [], []
-    for task, group in tables.items():
-        for runs in group:
+    for group, methods in groups.items():
+        for runs in methods:
             known = records(runs, arguments.seeds, arguments.output_dir)
             found += known.values()
             if known:
-                rows.append(f"| {task} | {runs.title} | {errors_and_seconds(known)} | {len(known)} |")
-    if not rows:
+                rows.append(f"| {group} | {runs.title} | {errors_and_seconds(known)} | {len(known)} |")
+    table = [head, "| --- |" + " --- |" * 4, *rows, ""] if rows else []
+    return table, found
+
+
+def few_labels_transfer(arguments: Arguments) -> list[str]:
+    """A body of another run: from scratch, frozen and tuned further."""
+    table, found = grouped(transfers(), "| task and body | mode | test error | training s | seeds |", arguments)
+    if not table:
         return []
     return [
-        "| task and body | mode | test error | training s | seeds |",
-        "| --- | --- | --- | --- | --- |",
-        *rows,
-        "",
+        *table,
         f"{TRANSFER_PER_CLASS} labels of each class, other ones for each seed. The bodies saw no label, but for "
         f"the {FIRST_FIVE.title}. {machine(found)}.",
     ]
 
 
 def few_labels_domains(arguments: Arguments) -> list[str]:
-    """From MNIST to textured MNIST."""
-    if not arguments.table_only:
-        train_sources(DOMAINS, arguments)
-        train([(runs, f"seed{seed}", seed, ()) for runs in DOMAINS for seed in arguments.seeds], arguments)
-    found = {runs.title: records(runs, arguments.seeds, arguments.output_dir) for runs in DOMAINS}
-    rows = [f"| {title} | {errors_and_seconds(known)} | {len(known)} |" for title, known in found.items() if known]
-    if not rows:
+    """From one domain to another."""
+    table, found = grouped(DOMAINS, "| domains | method | test error on the target | training s | seeds |", arguments)
+    if not table:
         return []
-    return [
-        "| method | test error on the target | training s | seeds |",
-        "| --- | --- | --- | --- |",
-        *rows,
-        "",
-        f"{machine(record for known in found.values() for record in known.values())}."
-        f"{source_seconds(DOMAINS, arguments.output_dir)}",
-    ]
+    everything = [runs for group in DOMAINS.values() for runs in group]
+    return [*table, f"{machine(found)}.{source_seconds(everything, arguments.output_dir)}"]
 
 
 def call(*command: str) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 from torch import Tensor, nn
 
 from lightning_gen.errors import UserError
-from lightning_gen.networks.encoders import norm_layer
 
 KERNEL = 5
 
@@ -23,25 +21,19 @@ class LeNetEncoder(nn.Module):
         image_shape: (C, H, W).
         num_outputs: width D of the fully connected layer; None for the maps of the last pooling, flattened.
         channels: of the convolutions.
-        norm: ``batch`` after every convolution, or ``none``, as in the papers.
 
     Raises:
-        UserError: images too small, or an unknown norm.
+        UserError: images too small.
     """
 
     def __init__(
-        self,
-        image_shape: tuple[int, int, int],
-        num_outputs: int | None = None,
-        channels: Sequence[int] = (32, 48),
-        norm: Literal["batch", "none"] = "none",
+        self, image_shape: tuple[int, int, int], num_outputs: int | None = None, channels: Sequence[int] = (32, 48)
     ) -> None:
         super().__init__()
-        make_norm = norm_layer(norm, "body")
         width, *size = image_shape
         layers: list[nn.Module] = []
         for width_in, width_out in pairwise([width, *channels]):
-            layers += [nn.Conv2d(width_in, width_out, KERNEL), make_norm(width_out), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(width_in, width_out, KERNEL), nn.ReLU(), nn.MaxPool2d(2)]
             size = [(side - KERNEL + 1) // 2 for side in size]
             if min(size) < 1:
                 raise UserError(

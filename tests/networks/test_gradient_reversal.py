@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from lightning_gen.errors import UserError
 from lightning_gen.networks.gradient_reversal import reverse_gradient
@@ -44,10 +43,3 @@ def test_the_networks_maps_are_those_of_the_paper() -> None:
     assert LeNetEncoder((1, 16, 16), 10)(torch.zeros(2, 1, 16, 16)).shape == (2, 10)
     with pytest.raises(UserError, match=r"from 16x16 .* not 15x16: set data\.image_size"):
         LeNetEncoder((1, 15, 16))
-
-
-def test_batch_norm_stands_behind_every_convolution() -> None:
-    network = LeNetEncoder((1, 16, 16), channels=[4, 6], norm="batch")
-    assert [module.num_features for module in network.modules() if isinstance(module, nn.BatchNorm2d)] == [4, 6]
-    with pytest.raises(UserError, match=r"model\.body\.norm must be batch or none, not 'layer'"):
-        LeNetEncoder((1, 16, 16), norm="layer")  # type: ignore[arg-type]

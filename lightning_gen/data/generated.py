@@ -71,6 +71,27 @@ class GeneratedImages:
         order = torch.randperm(len(found), generator=make_rng("generated", seed))
         return found.subset(order[: self.number].sort().values)
 
+    def check(self, generated: ImageSet | None, labelled_per_class: int | None, batch_size: int) -> None:
+        """Refuse what would fail in training.
+
+        Args:
+            generated: what `load` gave, or None for none.
+            labelled_per_class: of the data module.
+            batch_size: of the data module.
+
+        Raises:
+            UserError: real labels are asked for where no real image is trained on, or a batch is larger than the set.
+        """
+        if generated is None or not self.only:
+            return
+        if labelled_per_class is not None:
+            raise UserError(
+                "data.generated.only=true trains on no real image: unset data.labelled_per_class, or set "
+                "data.generated.only=false"
+            )
+        if len(generated) < batch_size:
+            raise UserError(f"data.generated.path={self.path} has {len(generated)} images, less than data.batch_size")
+
     def beside(self, real: ImageSource, generated: ImageSet | None) -> ImageSource:
         """The set to train on, of real images in memory and what `load` gave."""
         if generated is None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -22,6 +21,7 @@ from lightning_gen.data.image_set import ImageSet, ImageSource
 from lightning_gen.data.labels import choose_classes, class_index, class_law, labelled_subset, with_others_hidden
 from lightning_gen.data.loaders import Columns, InMemoryLoader, OrderedLoader, StreamingLoader, TrainingLoader
 from lightning_gen.data.plan import BatchPlan
+from lightning_gen.data.residency import Residency, check_residency, choose_residency, draws_anew
 from lightning_gen.data.workers import default_workers
 from lightning_gen.errors import UserError
 from lightning_gen.images import dequantize, to_float
@@ -29,7 +29,6 @@ from lightning_gen.seeds import make_rng
 
 log = logging.getLogger(__name__)
 
-Residency = Literal["auto", "device", "memory", "stream"]
 Batch = ImageBatch | PairBatch | DomainBatch | SemiSupervisedBatch
 
 
@@ -98,8 +97,7 @@ class ImageDataModule(pl.LightningDataModule):
             raise UserError(f"data.image_size must be at least 1, not {image_size}")
         if not 0 <= validation_share < 1:
             raise UserError(f"data.validation_share must be in [0, 1), not {validation_share}")
-        if residency not in ("auto", "device", "memory", "stream"):
-            raise UserError(f"data.residency must be auto, device, memory or stream, not {residency!r}")
+        check_residency(residency)
         if num_workers is not None and num_workers < 0:
             raise UserError(f"data.num_workers must be at least 0, not {num_workers}")
         if classes is not None and (not classes or isinstance(classes, str)):
@@ -174,7 +172,7 @@ class ImageDataModule(pl.LightningDataModule):
     def repeats_images(self) -> bool:
         """Whether a training image is one image of the split ``train``, and the same in every epoch, to the bit."""
         changed = self.augmentation.changes_images or self.dequantize or self.stored_shape != self.image_shape
-        return not changed and self.generated.path is None and not _draws_anew(self.split("train"))
+        return not changed and self.generated.path is None and not draws_anew(self.split("train"))
 
     @property
     def label_law(self) -> list[float] | None:
@@ -232,17 +230,7 @@ class ImageDataModule(pl.LightningDataModule):
         if len(train) < self.batch_size:
             raise UserError(f"{self.name} has {len(train)} training images, less than data.batch_size")
         _ = self.labelled_indices
-        generated = self.generated_set
-        if generated is not None and self.generated.only:
-            if self.labelled_per_class is not None:
-                raise UserError(
-                    "data.generated.only=true trains on no real image: unset data.labelled_per_class, or set "
-                    "data.generated.only=false"
-                )
-            if len(generated) < self.batch_size:
-                raise UserError(
-                    f"data.generated.path={self.generated.path} has {len(generated)} images, less than data.batch_size"
-                )
+        self.generated.check(self.generated_set, self.labelled_per_class, self.batch_size)
 
     def reference_set(self, split: str, number: int | None = None) -> ImageSet:
         """The images that samples are scored against: in order, never shuffled, augmented or padded.
@@ -294,7 +282,7 @@ class ImageDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainingLoader:
         """Shuffled batches of this rank."""
         rank, world_size, device = self._place()
-        residency = self._choose_residency([self.split(name) for name in self.training_splits], device)
+        residency = choose_residency(self.residency, [self.split(name) for name in self.training_splits], device)
         if residency == "stream" and self.generated.path is not None:
             raise UserError("data.generated is trained on from memory: set data.residency=memory")
         if residency != "stream":
@@ -389,7 +377,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _decode_training_split(self, name: str) -> ImageSet:
         source = self.split(name)
-        if _draws_anew(source):
+        if draws_anew(source):
             raise UserError("data.crop=random is drawn anew in every epoch: set data.residency=stream")
         images = self.in_memory(source, name)
         if len(images) < len(source) and self._labelled is not None:
@@ -403,23 +391,3 @@ class ImageDataModule(pl.LightningDataModule):
         if self.trainer is None:
             return 0, 1, torch.device("cpu")
         return self.trainer.global_rank, self.trainer.world_size, self.trainer.strategy.root_device
-
-    def _choose_residency(self, sources: list[ImageSource], device: torch.device) -> Residency:
-        if self.residency != "auto":
-            return self.residency
-        size = sum(source.decoded_bytes for source in sources)
-        encoded = any(isinstance(source, EncodedSet) for source in sources)
-        if any(map(_draws_anew, sources)) or (encoded and size > _memory() / 4):
-            return "stream"
-        if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 4:
-            return "device"
-        return "memory"
-
-
-def _draws_anew(source: ImageSource) -> bool:
-    return isinstance(source, EncodedSet) and source.frame.crop == "random"
-
-
-def _memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

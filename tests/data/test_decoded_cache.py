@@ -207,7 +207,7 @@ def test_residency_follows_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     make_folder(tmp_path / "photos")
     assert type(module(tmp_path).train_dataloader()).__name__ == "InMemoryLoader"
     assert type(module(tmp_path, crop="random").train_dataloader()).__name__ == "StreamingLoader"
-    monkeypatch.setattr("lightning_gen.data.module._memory", lambda: 4 * 130 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr("lightning_gen.data.residency._memory", lambda: 4 * 130 * 8 * 8 * 3 - 1)
     assert type(module(tmp_path).train_dataloader()).__name__ == "StreamingLoader"
     assert type(module(tmp_path, residency="memory").train_dataloader()).__name__ == "InMemoryLoader"
 
